@@ -1,0 +1,72 @@
+"""What a `Write` holds. Each change is a batch; a store applies all changes of one `Write`, in order, or none.
+
+Every change that could meet a newer truth is a compare-and-set. A store answers `WriteFailed(op, REFUSED, refused)`
+with the identities it refused (schedule ids or run rows), and leaves nothing of that operation behind.
+"""
+
+from attrs import frozen
+
+from sz_protocol.records import Attempt, Run, Schedule
+
+
+@frozen
+class PutSchedules:
+    """Insert or replace whole schedules. An existing row is replaced only when its rev is `schedule.rev - 1` and its
+    cursor is the paired `expected_cursors_us`; a new row needs rev 1 and an expected cursor of None."""
+
+    schedules: tuple[Schedule, ...]
+    expected_cursors_us: tuple[int | None, ...]
+
+
+@frozen
+class CursorMove:
+    """Advance one cursor, if rev and cursor are still those that the decision was made on, and the schedule is
+    ACTIVE. `finished` marks a trigger with no fire time left (state FINISHED)."""
+
+    schedule_id: str
+    rev: int
+    expected_us: int
+    cursor_us: int
+    next_due_us: int | None
+
+
+@frozen
+class MoveCursors:
+    """Advance cursors; a move with `next_due_us=None` also turns the schedule FINISHED."""
+
+    moves: tuple[CursorMove, ...]
+
+
+@frozen
+class InsertRuns:
+    """New rows of the ledger. A run key that exists already is refused (FIRE-1)."""
+
+    runs: tuple[Run, ...]
+
+
+@frozen
+class UpdateRuns:
+    """Replace rows by `row`. Refused when the stored row is DONE, or when its attempt is not the paired expected
+    one: a completion of an older attempt must not win (RUN-2)."""
+
+    runs: tuple[Run, ...]
+    expected_attempts: tuple[int, ...]
+
+
+@frozen
+class InsertAttempts:
+    """History of attempts that were followed by another one; (row, attempt) is unique, a repeat is ignored."""
+
+    attempts: tuple[Attempt, ...]
+
+
+@frozen
+class DropRuns:
+    """Retention: delete at most `limit` DONE rows that finished before `before_us`, oldest first, with their
+    attempts."""
+
+    before_us: int
+    limit: int
+
+
+Change = PutSchedules | MoveCursors | InsertRuns | UpdateRuns | InsertAttempts | DropRuns

@@ -1,0 +1,110 @@
+"""What a person or a program may ask of a running node. Each command is answered by exactly one `Reply`.
+
+Answers are `Applied`, `Done`, or `Refusal`.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from attrs import Factory, frozen
+
+from sz_protocol.definition import Definition, MisfirePolicy
+
+
+@frozen
+class Apply:
+    """Reconcile the stored schedules of `source` with `definitions` by hash. New ones are added, changed ones edited
+    with their cursor kept, unchanged ones untouched; with `prune` those of the same source that are absent are
+    RETIRED, never deleted. Answer: Applied."""
+
+    definitions: tuple[Definition, ...]
+    source: str = "config"
+    prune: bool = False
+
+
+@frozen
+class Pause:
+    """Stop firing a schedule until Resume; the reason is shown wherever the schedule is. Answer: Done | Refusal."""
+
+    schedule_id: str
+    reason: str = ""
+
+
+@frozen
+class Resume:
+    """Fire again. `missed` says what becomes of the instants that passed meanwhile. Answer: Done | Refusal."""
+
+    schedule_id: str
+    missed: MisfirePolicy = MisfirePolicy.SKIP
+
+
+@frozen
+class Trigger:
+    """Run a schedule's method once, now, beside its plan. The same `idempotency_key` runs once only.
+    Answer: Done (detail: the run id) | Refusal."""
+
+    schedule_id: str
+    idempotency_key: str
+
+
+@frozen
+class RunNow:
+    """Run a method once, now, without a schedule. Answer: Done (detail: the run id) | Refusal."""
+
+    handler_id: str
+    method: str
+    idempotency_key: str
+    params: Mapping[str, Any] = Factory(dict)
+
+
+@frozen
+class Cancel:
+    """Stop a run that is waiting or executing. Answer: Done | Refusal."""
+
+    run_id: str
+
+
+Command = Apply | Pause | Resume | Trigger | RunNow | Cancel
+
+
+@frozen
+class Applied:
+    """What Apply did, as counts."""
+
+    added: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    retired: int = 0
+    refused: tuple[tuple[str, str], ...] = ()
+    """(schedule id, why) of definitions that could not be stored."""
+
+
+@frozen
+class Done:
+    """It happened, durably."""
+
+    detail: str = ""
+
+
+class RefusalCode(StrEnum):
+    """Why a command was not carried out."""
+
+    UNKNOWN_SCHEDULE = "unknown_schedule"
+    UNKNOWN_METHOD = "unknown_method"
+    UNKNOWN_RUN = "unknown_run"
+    WRONG_STATE = "wrong_state"
+    CONFLICT = "conflict"
+    UNAVAILABLE = "unavailable"
+    STOPPING = "stopping"
+
+
+@frozen
+class Refusal:
+    """It did not happen; `code` is for programs, `message` for people."""
+
+    code: RefusalCode
+    message: str
+
+
+Answer = Applied | Done | Refusal

@@ -1,0 +1,103 @@
+"""Orders: what the core wants done. Imperatives, plain values, compared with `==` in tests."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from attrs import frozen
+
+from sz_protocol.changes import Change
+from sz_protocol.notices import Notice
+from sz_protocol.queries import Query
+from sz_protocol.records import RunKind
+
+
+@frozen
+class Write:
+    """Apply all `changes` in one transaction, or none, and answer WriteDone(op) or WriteFailed(op, ...).
+
+    `fence` is the term under which this was decided: a store refuses a write whose term is not the current one.
+    Writes of one `stream` stay in order, and after a failure every later one with the same or a smaller positive
+    stream number fails too (PREVIOUS): nothing decided on top of what did not happen may happen. Stream 0 makes no
+    such promise: its writes stand alone.
+    """
+
+    op: int
+    changes: tuple[Change, ...]
+    fence: int
+    stream: int = 0
+
+
+@frozen
+class Read:
+    """Answer ReadDone(op, rows) or ReadFailed(op, reason). A read sees every write that was submitted before it."""
+
+    op: int
+    query: Query
+
+
+@frozen
+class StartRun:
+    """One execution to begin. `deadline_us` is on the monotonic clock (None: no time-out)."""
+
+    row: int
+    run_id: str
+    schedule_id: str
+    kind: RunKind
+    handler_id: str
+    method: str
+    params: Mapping[str, Any]
+    fire_us: int
+    attempt: int
+    fence: int
+    deadline_us: int | None
+    labels: Mapping[str, str]
+
+
+@frozen
+class StartRuns:
+    """Begin these executions. Each ends in exactly one RunResult."""
+
+    runs: tuple[StartRun, ...]
+
+
+class CancelReason(StrEnum):
+    """Why an execution is asked to stop."""
+
+    TIMEOUT = "timeout"
+    DEADLINE = "deadline"
+    REQUESTED = "requested"
+    SUPERSEDED = "superseded"
+    SHUTDOWN = "shutdown"
+
+
+@frozen
+class CancelRun:
+    """Ask one execution to stop. It still answers with its RunResult, if ever it stops."""
+
+    row: int
+    attempt: int
+    reason: CancelReason
+
+
+@frozen
+class Reply:
+    """The answer to the command with this `request_id`; each command gets exactly one."""
+
+    request_id: int
+    answer: Any
+
+
+@frozen
+class Publish:
+    """Tell whoever listens: logs, metrics, the other machines of this node."""
+
+    notice: Notice
+
+
+@frozen
+class Stop:
+    """The node has drained: nothing more will be ordered."""
+
+
+Effect = Write | Read | StartRuns | CancelRun | Reply | Publish | Stop

@@ -1,0 +1,224 @@
+"""Facts: what happened. Past participles, plain values."""
+
+from enum import StrEnum
+from typing import Any
+
+from attrs import frozen
+
+from sz_protocol.commands import Command
+from sz_protocol.records import Outcome, Run, Schedule
+
+
+@frozen
+class Started:
+    """The node begins a life. `term` is greater than that of every earlier life on the same store and fences its
+    writes. `high_water_us` is the latest wall time that the store has seen (0: a new store)."""
+
+    term: int
+    high_water_us: int = 0
+
+
+@frozen
+class Woke:
+    """The time that `next_wakeup` asked for has come (or nearly: the driver also wakes to look at the clocks)."""
+
+
+@frozen
+class WriteDone:
+    """The transaction of this operation is durable."""
+
+    op: int
+
+
+class FailReason(StrEnum):
+    """REFUSED: a compare-and-set or a unique key said no. PREVIOUS: an earlier write of the stream failed.
+    UNAVAILABLE: nothing was written, try again later. UNKNOWN: it may or may not be durable. FENCED: the term is
+    over. INVALID: the store cannot hold this data."""
+
+    REFUSED = "refused"
+    PREVIOUS = "previous"
+    UNAVAILABLE = "unavailable"
+    UNKNOWN = "unknown"
+    FENCED = "fenced"
+    INVALID = "invalid"
+
+
+@frozen
+class WriteFailed:
+    """Nothing of this operation is durable (UNKNOWN: perhaps all of it). `refused` names schedule ids (str) or run
+    rows (int) that caused REFUSED or INVALID."""
+
+    op: int
+    reason: FailReason
+    refused: tuple[str | int, ...] = ()
+    detail: str = ""
+
+
+@frozen
+class ReadDone:
+    """The rows that a query asked for."""
+
+    op: int
+    rows: tuple[Any, ...]
+
+
+@frozen
+class ReadFailed:
+    """A query could not be answered now."""
+
+    op: int
+    reason: FailReason
+    detail: str = ""
+
+
+@frozen
+class RunResult:
+    """How one execution ended. `outcome` is SUCCEEDED, FAILED or CANCELLED; `retryable` is False where another
+    attempt cannot help (unknown method, invalid parameters, a result that cannot be stored). `started_us` and
+    `finished_us` are UTC; `result` is JSON text."""
+
+    row: int
+    attempt: int
+    outcome: Outcome
+    reason: str
+    started_us: int
+    finished_us: int
+    result: str | None = None
+    error: str | None = None
+    retryable: bool = True
+
+
+@frozen
+class RunsFinished:
+    """Executions that ended, in any order."""
+
+    results: tuple[RunResult, ...]
+
+
+@frozen
+class MethodInfo:
+    """One method that this node can execute. `pool` names the slots it shares with others; `concurrency` bounds how
+    many runs of this one method execute at once (None: only the pool does)."""
+
+    handler_id: str
+    method: str
+    pool: str
+    concurrency: int | None = None
+
+
+@frozen
+class HandlersChanged:
+    """The whole of what can be executed here from now on, and how many runs each pool holds at once."""
+
+    methods: tuple[MethodInfo, ...]
+    pools: tuple[tuple[str, int], ...]
+
+
+@frozen
+class Commanded:
+    """Somebody asks for something; exactly one Reply with this id follows."""
+
+    request_id: int
+    command: Command
+
+
+@frozen
+class StopRequested:
+    """Drain: start nothing new, give running executions `grace_us` to end, write what they report, then Stop."""
+
+    grace_us: int
+
+
+# --- facts that machines tell each other through the node ------------------------------------------------------
+
+
+@frozen
+class Instant:
+    """One due instant and what scheduling makes of it: executed when `reason` is None, otherwise recorded with
+    `outcome` and `reason`. `count` > 1 folds a range up to `until_us`. `covers` lists the coalesced fire times.
+    `not_before_us` delays a catch-up run (UTC). `queued` lets it wait behind a running one whatever the overlap
+    policy says."""
+
+    fire_us: int
+    nominal: str
+    outcome: Outcome | None = None
+    reason: str = ""
+    count: int = 1
+    until_us: int | None = None
+    covers: tuple[int, ...] = ()
+    not_before_us: int = 0
+    queued: bool = False
+
+
+@frozen
+class Firing:
+    """What became due of one schedule, with the cursor that these instants carry it to."""
+
+    schedule: Schedule
+    instants: tuple[Instant, ...]
+    cursor_us: int
+    next_due_us: int | None
+
+
+@frozen
+class FiringsDecided:
+    """scheduling -> execution: write these instants and move these cursors, together (SCHED-2)."""
+
+    firings: tuple[Firing, ...]
+
+
+@frozen
+class FiringsSettled:
+    """execution -> scheduling: one decided slice is durable."""
+
+    schedules: int
+
+
+@frozen
+class FiringsUndone:
+    """execution -> scheduling: nothing of this slice is durable; read these schedules again. `unavailable` asks for
+    a pause before that."""
+
+    schedule_ids: tuple[str, ...]
+    unavailable: bool
+
+
+@frozen
+class SchedulesStored:
+    """catalog -> scheduling: these schedules now stand in the store like this."""
+
+    schedules: tuple[Schedule, ...]
+
+
+@frozen
+class RunWanted:
+    """catalog -> execution: a manual run or a backfill, decided by a person; answered by execution's Reply."""
+
+    request_id: int
+    runs: tuple[Run, ...]
+    schedules: tuple[Schedule | None, ...]
+
+
+@frozen
+class RunsRecovered:
+    """execution -> scheduling: every run of the previous life is accounted for, so overlap can be judged."""
+
+
+Event = (
+    Started
+    | Woke
+    | WriteDone
+    | WriteFailed
+    | ReadDone
+    | ReadFailed
+    | RunsFinished
+    | HandlersChanged
+    | Commanded
+    | StopRequested
+    | FiringsDecided
+    | FiringsSettled
+    | FiringsUndone
+    | SchedulesStored
+    | RunWanted
+    | RunsRecovered
+)

@@ -1,0 +1,60 @@
+"""Time as an argument. The core never reads a clock: every call brings the present with it."""
+
+from enum import StrEnum
+
+from attrs import frozen
+
+SECOND_US = 1_000_000
+MINUTE_US = 60 * SECOND_US
+HOUR_US = 60 * MINUTE_US
+DAY_US = 24 * HOUR_US
+
+
+@frozen
+class Now:
+    """One reading of a node's clocks.
+
+    `mono_us` counts since boot, suspends included, and never steps: leases, time-outs and elections read it.
+    `utc_us` is the wall clock, microseconds since 1970: only fire times read it. `trusted` is False while the
+    device does not know the wall time yet.
+    """
+
+    mono_us: int
+    utc_us: int
+    trusted: bool = True
+
+
+class WakeReason(StrEnum):
+    """Why a machine wants to be called again."""
+
+    BACKLOG = "backlog"
+    DUE = "due"
+    PAGE = "page"
+    DEADLINE = "deadline"
+    RETRY = "retry"
+    HOUSEKEEPING = "housekeeping"
+    CLOCK = "clock"
+
+
+@frozen
+class Wakeup:
+    """The next instant, on the monotonic clock, at which a machine has something to do, and why.
+
+    A query over the state, never a timer handle: nothing has to be cancelled, nothing can leak.
+    """
+
+    at_us: int
+    reason: WakeReason
+
+
+def earliest(wakeups: "list[Wakeup | None]") -> Wakeup | None:
+    """The first of several wake-ups; a backlog always comes first."""
+    best: Wakeup | None = None
+    for wakeup in wakeups:
+        if wakeup is None:
+            continue
+        if wakeup.reason is WakeReason.BACKLOG:
+            return wakeup
+        if best is None or wakeup.at_us < best.at_us:
+            best = wakeup
+    return best

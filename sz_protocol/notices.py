@@ -1,0 +1,111 @@
+"""What the core tells whoever listens: logs, metrics, the portal, the simulation's checkers. Nobody has to answer."""
+
+from attrs import frozen
+
+from sz_protocol.records import Outcome, Run
+
+
+@frozen
+class Ignored:
+    """Something came that means nothing here; dropped with a reason, never silently."""
+
+    what: str
+    reason: str
+
+
+@frozen
+class RunsRecorded:
+    """These ledger rows are now durable (fires with their state, skips, outcomes)."""
+
+    runs: tuple[Run, ...]
+
+
+@frozen
+class ScheduleParked:
+    """A schedule waits, visible, for a handler method that is not here."""
+
+    schedule_id: str
+    reason: str
+
+
+@frozen
+class ScheduleUnparked:
+    """Its handler method is here now; it fires again."""
+
+    schedule_id: str
+
+
+@frozen
+class ScheduleQuarantined:
+    """Its trigger cannot advance; it alone stands still."""
+
+    schedule_id: str
+    reason: str
+
+
+@frozen
+class StoreTroubled:
+    """The store fails; nothing new fires, running executions go on, their results wait."""
+
+    reason: str
+    detail: str
+
+
+@frozen
+class StoreRecovered:
+    """The store answers again, after this many microseconds."""
+
+    after_us: int
+
+
+@frozen
+class ClockStepped:
+    """The wall clock moved against the monotonic one. `held` says that due times wait until the new time has proven
+    itself."""
+
+    step_us: int
+    held: bool
+
+
+@frozen
+class AttemptFailed:
+    """An attempt ended without ending its run; the next one may start at `retry_at_us` (UTC)."""
+
+    row: int
+    schedule_id: str
+    attempt: int
+    outcome: Outcome
+    reason: str
+    retry_at_us: int
+    error: str | None = None
+
+
+@frozen
+class RunUnresponsive:
+    """An execution was asked to stop and has not; its outcome is recorded, its slot stays taken until it ends."""
+
+    row: int
+    schedule_id: str
+    attempt: int
+
+
+@frozen
+class SteppedDown:
+    """The store refused our term: another node decides now. Nothing more is decided here."""
+
+    term: int
+
+
+Notice = (
+    Ignored
+    | RunsRecorded
+    | ScheduleParked
+    | ScheduleUnparked
+    | ScheduleQuarantined
+    | StoreTroubled
+    | StoreRecovered
+    | ClockStepped
+    | AttemptFailed
+    | RunUnresponsive
+    | SteppedDown
+)

@@ -1,0 +1,98 @@
+"""What a `Read` asks. Each query names the rows that come back in `ReadDone.rows`."""
+
+from attrs import frozen
+
+from sz_protocol.records import Outcome, RunState, ScheduleState
+
+
+@frozen
+class DueSchedules:
+    """ACTIVE schedules with `next_due_us <= before_us`, ordered by (next_due_us, id), those after the position
+    `after` only; at most `limit`. Rows: Schedule."""
+
+    before_us: int
+    after: tuple[int, str] | None
+    limit: int
+
+
+@frozen
+class SchedulesById:
+    """Rows: Schedule, for those of `ids` that exist, in the order of `ids`."""
+
+    ids: tuple[str, ...]
+
+
+@frozen
+class SchedulesPage:
+    """Schedules in the order of their ids, after `after_id`, filtered by state and source where given.
+    Rows: Schedule."""
+
+    after_id: str = ""
+    limit: int = 1000
+    states: tuple[ScheduleState, ...] | None = None
+    source: str | None = None
+
+
+@frozen
+class ScheduleIds:
+    """Ids of schedules of one source that are not RETIRED, in order, after `after_id`. Rows: str."""
+
+    source: str
+    after_id: str = ""
+    limit: int = 10_000
+
+
+@frozen
+class UnfinishedRuns:
+    """Runs that are not DONE, in the order of `row`, after `after_row`. Rows: Run."""
+
+    after_row: int = 0
+    limit: int = 1000
+
+
+@frozen
+class RunsPage:
+    """The ledger, newest fire time first: ordered by (fire_us, row) descending, strictly before the position
+    `before` where given. Filters narrow it. Rows: Run."""
+
+    limit: int = 100
+    before: tuple[int, int] | None = None
+    schedule_id: str | None = None
+    state: RunState | None = None
+    outcome: Outcome | None = None
+    from_us: int | None = None
+    to_us: int | None = None
+
+
+@frozen
+class RunByKey:
+    """Rows: the one Run with this key, or none."""
+
+    run_key: bytes
+
+
+@frozen
+class AttemptsOf:
+    """Rows: Attempt, of one run, in order."""
+
+    row: int
+
+
+@frozen
+class LedgerCounts:
+    """Rows: (schedule_id, state, outcome or None, reason, instants) grouped, in that order; for reports."""
+
+    schedule_id: str | None = None
+
+
+Query = (
+    DueSchedules
+    | SchedulesById
+    | SchedulesPage
+    | ScheduleIds
+    | UnfinishedRuns
+    | RunsPage
+    | RunByKey
+    | AttemptsOf
+    | LedgerCounts
+)

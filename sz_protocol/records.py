@@ -1,0 +1,179 @@
+"""What is stored: schedules, runs and attempts. Frozen values; a store keeps them and hands them back equal.
+
+The ledger is the set of `Run` rows: every due instant of every schedule ends in exactly one of them (LEDGER-1), with
+an outcome and a reason. Instants that were not executed are rows too.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Any
+
+from attrs import frozen
+
+from sz_protocol.definition import Definition, MisfirePolicy
+
+CLAIMS_PER_TERM = 1 << 32
+
+
+class ScheduleState(StrEnum):
+    """ACTIVE fires. PAUSED waits for a person. PARKED waits for its handler. QUARANTINED has a trigger that cannot
+    advance. FINISHED has no fire time left. RETIRED was taken out of its source; its history stays."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    PARKED = "parked"
+    QUARANTINED = "quarantined"
+    FINISHED = "finished"
+    RETIRED = "retired"
+
+
+@frozen
+class Schedule:
+    """A definition and where its owner stands with it.
+
+    `uid` names it for ever in run keys. `cursor_us` is the last fire time that has been decided: everything up to it
+    is in the ledger, nothing after it is; it never regresses (SCHED-1). `next_due_us` is the next fire time plus
+    spread, None when nothing is to come; stores index it for ACTIVE schedules. `rev` counts edits. `since_us` says
+    when the state began and `reason` why. Instants at or before `catch_up_until_us` follow the policy `catch_up`
+    instead of the definition's (set when a pause ends).
+    """
+
+    uid: str
+    definition: Definition
+    hash: bytes
+    source: str
+    rev: int
+    cursor_us: int
+    next_due_us: int | None
+    created_us: int
+    since_us: int
+    state: ScheduleState = ScheduleState.ACTIVE
+    reason: str = ""
+    catch_up: MisfirePolicy | None = None
+    catch_up_until_us: int = 0
+
+    @property
+    def id(self) -> str:
+        """The name that its owner gave it."""
+        return self.definition.id
+
+
+class RunState(StrEnum):
+    """PENDING waits for a slot or for its back-off, LEASED is (or may be) executing, DONE has its outcome."""
+
+    PENDING = "pending"
+    LEASED = "leased"
+    DONE = "done"
+
+
+class Outcome(StrEnum):
+    """How a due instant ended. `skipped` was decided by a policy, `missed` passed unseen and was too old to serve,
+    `lost` may or may not have been executed."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+    MISSED = "missed"
+    LOST = "lost"
+
+
+class Reason(StrEnum):
+    """Why, in one word; free text goes to `error`."""
+
+    ON_TIME = "on_time"
+    LATE = "late"
+    CATCH_UP = "catch_up"
+    RETRIED = "retried"
+    MANUAL = "manual"
+    BACKFILL = "backfill"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    DEADLINE = "deadline"
+    UNSTORABLE = "unstorable_result"
+    UNKNOWN_METHOD = "unknown_method"
+    INVALID_PARAMS = "invalid_params"
+    REQUESTED = "requested"
+    SUPERSEDED = "superseded"
+    SHUTDOWN = "shutdown"
+    OVERLAP = "overlap"
+    QUEUE_FULL = "queue_full"
+    COALESCED = "coalesced"
+    MISFIRE = "misfire"
+    WINDOW = "window"
+    LIMIT = "limit"
+    PAUSED = "paused"
+    RETIRED = "retired"
+    PAST_AT_CREATION = "past_at_creation"
+    CRASHED = "crashed"
+
+
+class RunKind(StrEnum):
+    """Where a run came from; each kind has run keys of its own."""
+
+    SCHEDULED = "scheduled"
+    MANUAL = "manual"
+    BACKFILL = "backfill"
+
+
+@frozen
+class Run:
+    """One row of the ledger: a due instant, or a folded range of them, and what became of it.
+
+    `row` is the integer address of the row, derived from (term, claim number); `run_key` is unique. `fence` is the
+    token of the current attempt: it grows from run to run and from attempt to attempt. `attempt` counts executions
+    from 1 (0: never executed). `failures` counts attempts that failed, `losses` those whose executor vanished.
+    `count` > 1: the row stands for that many instants, from `fire_us` to `until_us`. `covers` lists the fire times
+    that were coalesced into this run. `not_before_us` is when a PENDING run may start (UTC). `params` is None for a
+    scheduled run (its definition has them). `result` is what the handler returned, as JSON text.
+    """
+
+    row: int
+    run_key: bytes
+    schedule_id: str
+    fire_us: int
+    handler_id: str
+    method: str
+    state: RunState
+    decided_us: int
+    kind: RunKind = RunKind.SCHEDULED
+    outcome: Outcome | None = None
+    reason: str = ""
+    attempt: int = 0
+    failures: int = 0
+    losses: int = 0
+    fence: int = 0
+    not_before_us: int = 0
+    started_us: int | None = None
+    finished_us: int | None = None
+    count: int = 1
+    until_us: int | None = None
+    covers: tuple[int, ...] = ()
+    params: Mapping[str, Any] | None = None
+    result: str | None = None
+    error: str | None = None
+
+    @property
+    def run_id(self) -> str:
+        """The public name of the run: the run key in hexadecimal."""
+        return self.run_key.hex()
+
+
+@frozen
+class Attempt:
+    """An execution that did not end its run: what happened to it before the next attempt was decided."""
+
+    row: int
+    attempt: int
+    outcome: Outcome
+    reason: str
+    started_us: int | None
+    finished_us: int
+    error: str | None = None
+
+
+def run_key(uid: str, nominal: str, kind: RunKind = RunKind.SCHEDULED) -> bytes:
+    """H(schedule uid, nominal), 16 bytes, the same on every node. Manual runs and backfills cannot collide with
+    scheduled ones: their kind is hashed in."""
+    return blake2b(f"{kind.value}\0{uid}\0{nominal}".encode(), digest_size=16).digest()

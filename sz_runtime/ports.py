@@ -1,0 +1,101 @@
+"""The ports: what the runtime needs of the world. Shells implement them; the simulation implements them too.
+
+None of them blocks the protocol's task. A shell answers through the callable that it was given; that callable may be
+called from any thread and takes a batch of events.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from attrs import frozen
+
+from sz_protocol.kernel.effects import CancelRun, Read, StartRuns, Write
+from sz_protocol.kernel.events import Event, MethodInfo
+from sz_protocol.kernel.now import Now
+from sz_protocol.queries import Query
+
+Complete = Callable[[Sequence[Event]], None]
+"""Hands completions back to the driver. Thread-safe, never blocks, may be called at any time after `open`."""
+
+
+@frozen
+class Opened:
+    """What a store says when it opens: the term of this life (greater than every earlier one, durable before it is
+    returned) and the latest wall time that it has recorded."""
+
+    term: int
+    high_water_us: int
+
+
+class StoreError(Exception):
+    """A store cannot be opened or read; the message is for a person and names the file or address."""
+
+
+class StoreInUse(StoreError):
+    """Another server holds this store."""
+
+
+class StoreTooNew(StoreError):
+    """A newer version of ScheduleZero wrote this store."""
+
+
+class Store(Protocol):
+    """Where schedules and the ledger live.
+
+    `submit` never blocks; each Write is answered by exactly one WriteDone or WriteFailed, each Read by exactly one
+    ReadDone or ReadFailed. Writes are applied in the order of submission, each atomically; all that wait at one
+    moment share one commit. A read sees every write submitted before it. After `close` returns, everything that was
+    submitted has been answered. `query` answers one query directly, in the caller's thread, and raises StoreError.
+    """
+
+    def open(self, complete: Complete) -> Opened:
+        """Take the store for this process (blocking: call it in a thread). Raises StoreError."""
+        ...
+
+    def submit(self, effect: Write | Read) -> None:
+        """Queue one operation."""
+        ...
+
+    def query(self, query: Query) -> tuple[Any, ...]:
+        """Rows for a person or a test, read beside the server; usable without `open`."""
+        ...
+
+    def close(self) -> None:
+        """Finish what was submitted, then let go (blocking)."""
+        ...
+
+
+class Clock(Protocol):
+    """The node's clocks and its one timer."""
+
+    def now(self) -> Now:
+        """Read both clocks."""
+        ...
+
+    def arm(self, at_us: int | None) -> None:
+        """Call `wake` once, soon after the monotonic clock reaches `at_us`; replaces what was armed before."""
+        ...
+
+    async def run(self, wake: Callable[[], None]) -> None:
+        """Serve the timer until cancelled. `wake` is called in the event loop of this task."""
+        ...
+
+
+class Executor(Protocol):
+    """Where handlers run, away from the protocol's task."""
+
+    def methods(self) -> tuple[tuple[MethodInfo, ...], tuple[tuple[str, int], ...]]:
+        """What can be executed here and the size of each pool, as in HandlersChanged."""
+        ...
+
+    def open(self, complete: Complete) -> None:
+        """Begin to accept work (may start threads)."""
+        ...
+
+    def submit(self, effect: StartRuns | CancelRun) -> None:
+        """Queue it; never blocks. Each started run ends in exactly one RunResult inside some RunsFinished."""
+        ...
+
+    def close(self, timeout_s: float) -> bool:
+        """Cancel what still runs and stop; blocking, at most `timeout_s`. False when some handler would not end."""
+        ...
