@@ -51,6 +51,13 @@ class UnfinishedRuns:
 
 
 @frozen
+class RunsByRow:
+    """Rows: Run, for those of `rows` that exist, in the order of `rows`."""
+
+    rows: tuple[int, ...]
+
+
+@frozen
 class RunsPage:
     """The ledger, newest fire time first: ordered by (fire_us, row) descending, strictly before the position
     `before` where given. Filters narrow it. Rows: Run."""
@@ -91,6 +98,7 @@ Query = (
     | SchedulesPage
     | ScheduleIds
     | UnfinishedRuns
+    | RunsByRow
     | RunsPage
     | RunByKey
     | AttemptsOf

@@ -6,7 +6,8 @@ from typing import Any
 from attrs import frozen
 
 from sz_protocol.commands import Command
-from sz_protocol.records import Outcome, Run, Schedule
+from sz_protocol.policy import Verdict
+from sz_protocol.records import Outcome, Run, Schedule, ScheduleState
 
 
 @frozen
@@ -133,29 +134,13 @@ class StopRequested:
 
 
 @frozen
-class Instant:
-    """One due instant and what scheduling makes of it: executed when `reason` is None, otherwise recorded with
-    `outcome` and `reason`. `count` > 1 folds a range up to `until_us`. `covers` lists the coalesced fire times.
-    `not_before_us` delays a catch-up run (UTC). `queued` lets it wait behind a running one whatever the overlap
-    policy says."""
-
-    fire_us: int
-    nominal: str
-    outcome: Outcome | None = None
-    reason: str = ""
-    count: int = 1
-    until_us: int | None = None
-    covers: tuple[int, ...] = ()
-    not_before_us: int = 0
-    queued: bool = False
-
-
-@frozen
 class Firing:
-    """What became due of one schedule, with the cursor that these instants carry it to."""
+    """What became due of one schedule: the verdicts on its instants, and the cursor that they carry it to from
+    `from_us`."""
 
     schedule: Schedule
-    instants: tuple[Instant, ...]
+    verdicts: tuple[Verdict, ...]
+    from_us: int
     cursor_us: int
     next_due_us: int | None
 
@@ -170,8 +155,6 @@ class FiringsDecided:
 @frozen
 class FiringsSettled:
     """execution -> scheduling: one decided slice is durable."""
-
-    schedules: int
 
 
 @frozen
@@ -191,12 +174,23 @@ class SchedulesStored:
 
 
 @frozen
+class ParkWanted:
+    """scheduling -> catalog: this schedule cannot fire: its method is not here, or (QUARANTINED) its trigger cannot
+    advance."""
+
+    schedule_id: str
+    state: ScheduleState
+    reason: str
+
+
+@frozen
 class RunWanted:
-    """catalog -> execution: a manual run or a backfill, decided by a person; answered by execution's Reply."""
+    """catalog -> execution: a run that a person asked for; execution answers the command. `schedule` is None for a
+    method without a schedule."""
 
     request_id: int
-    runs: tuple[Run, ...]
-    schedules: tuple[Schedule | None, ...]
+    run: Run
+    schedule: Schedule | None
 
 
 @frozen
@@ -219,6 +213,7 @@ Event = (
     | FiringsSettled
     | FiringsUndone
     | SchedulesStored
+    | ParkWanted
     | RunWanted
     | RunsRecovered
 )

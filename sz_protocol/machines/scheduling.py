@@ -1,0 +1,346 @@
+"""When schedules fire. Keeps in memory only what is due soon, decides due work in slices, and lets a cursor advance
+only together with the ledger rows that account for it.
+
+Rules: specs/scheduling.md. SCHED-1 a cursor never regresses. SCHED-2 rows and cursor are one write. SCHED-3 nothing
+fires before `nominal + spread`. SCHED-4 nothing fires before the runs of the previous life are accounted for.
+SCHED-5 a schedule that cannot advance stands still alone. SCHED-6 memory follows due work, not stored schedules.
+"""
+
+from enum import Enum, auto
+from heapq import heappop, heappush
+
+from attrs import Factory, define, frozen
+
+from sz_protocol.kernel.effects import Effect, Publish, Read
+from sz_protocol.kernel.events import (
+    Event,
+    Firing,
+    FiringsDecided,
+    FiringsSettled,
+    FiringsUndone,
+    HandlersChanged,
+    ParkWanted,
+    ReadDone,
+    ReadFailed,
+    RunsRecovered,
+    SchedulesStored,
+    Started,
+    StopRequested,
+    Woke,
+)
+from sz_protocol.kernel.moves import Moves, allows, move
+from sz_protocol.kernel.now import Now, WakeReason, Wakeup
+from sz_protocol.notices import Ignored
+from sz_protocol.ops import Ops
+from sz_protocol.policy import Passed, Verdict, decide_misfire, policy_at, spread_offset
+from sz_protocol.queries import DueSchedules, SchedulesById
+from sz_protocol.records import Schedule, ScheduleState
+from sz_protocol.settings import Settings
+from sz_protocol.triggers import CannotAdvance, missed, next_fire
+
+
+class SchedulingState(Enum):
+    """IDLE before the start, RECOVERING until the last life's runs are known, FIRING, then STOPPED."""
+
+    IDLE = auto()
+    RECOVERING = auto()
+    FIRING = auto()
+    STOPPED = auto()
+
+
+MOVES: Moves[SchedulingState] = {
+    (SchedulingState.IDLE, Started): SchedulingState.RECOVERING,
+    (SchedulingState.RECOVERING, RunsRecovered): SchedulingState.FIRING,
+    (SchedulingState.IDLE, StopRequested): SchedulingState.STOPPED,
+    (SchedulingState.RECOVERING, StopRequested): SchedulingState.STOPPED,
+    (SchedulingState.FIRING, StopRequested): SchedulingState.STOPPED,
+    (SchedulingState.STOPPED, RunsRecovered): SchedulingState.STOPPED,
+    (SchedulingState.STOPPED, StopRequested): SchedulingState.STOPPED,
+}
+
+
+@frozen
+class Paged:
+    """A schedule in memory, with its cursor where the decisions made so far have carried it."""
+
+    schedule: Schedule
+    cursor_us: int
+    due_us: int
+    spread_us: int
+
+
+@define
+class Scheduling:
+    """Decides due work. Emits reads; its decisions leave as `FiringsDecided` in `outbox`, for execution to write."""
+
+    settings: Settings
+    ops: Ops
+    state: SchedulingState = SchedulingState.IDLE
+    methods: dict[tuple[str, str], None] | None = None
+    paged: dict[str, Paged] = Factory(dict)
+    heap: list[tuple[int, str]] = Factory(list)
+    position: tuple[int, str] = (-1, "")
+    """Every ACTIVE schedule at or before this place in (due, id) order is in memory, unless it is being read."""
+    target_us: int = -1
+    """How far the pages that were asked for reach."""
+    page_op: int | None = None
+    reload_ops: dict[int, tuple[str, ...]] = Factory(dict)
+    reload_ids: dict[str, None] = Factory(dict)
+    in_flight: int = 0
+    troubled_until_us: int | None = None
+    trouble_us: int = 0
+    outbox: list[FiringsDecided | ParkWanted] = Factory(list)
+
+    def handle(self, event: Event, now: Now) -> list[Effect]:
+        """Take one fact. Nothing here expires by itself: due work waits for `Woke`."""
+        if self.troubled_until_us is not None and now.mono_us >= self.troubled_until_us:
+            self.troubled_until_us = None
+        match event:
+            case Woke():
+                return self._on_woke(now)
+            case ReadDone(op=op, rows=rows):
+                return self._on_rows(op, rows, now)
+            case ReadFailed(op=op):
+                return self._on_read_failed(op, now)
+            case FiringsSettled():
+                self.in_flight -= 1
+                self.trouble_us = 0
+            case FiringsUndone(schedule_ids=ids, unavailable=unavailable):
+                self._on_undone(ids, unavailable, now)
+            case SchedulesStored(schedules=schedules):
+                for schedule in schedules:
+                    self._adopt(schedule)
+            case HandlersChanged(methods=methods):
+                self.methods = {(m.handler_id, m.method): None for m in methods}
+            case Started() | RunsRecovered() | StopRequested():
+                return self._on_life(event)
+            case _:
+                pass
+        return []
+
+    def next_wakeup(self, now: Now) -> Wakeup | None:
+        """The next due time, page or retry; BACKLOG while due work waits and may be decided."""
+        if self.state is not SchedulingState.FIRING or self.methods is None:
+            return None
+        if self.troubled_until_us is not None:
+            return Wakeup(max(self.troubled_until_us, now.mono_us), WakeReason.RETRY)
+        if self.reload_ids and not self.reload_ops:
+            return Wakeup(now.mono_us, WakeReason.BACKLOG)
+        if self.in_flight >= self.settings.writes_in_flight:
+            return None
+        self._trim()
+        if not now.trusted:
+            return None
+        due_us = self.heap[0][0] if self.heap else None
+        if due_us is not None and due_us <= now.utc_us:
+            return Wakeup(now.mono_us, WakeReason.BACKLOG)
+        if self.page_op is None:
+            page_us = self.target_us - self.settings.horizon_us // 2
+            if self.position[0] < self.target_us or page_us <= now.utc_us:
+                return Wakeup(now.mono_us, WakeReason.BACKLOG)
+            if due_us is None or page_us < due_us:
+                return Wakeup(now.mono_us + page_us - now.utc_us, WakeReason.PAGE)
+        if due_us is None:
+            return None
+        return Wakeup(now.mono_us + due_us - now.utc_us, WakeReason.DUE)
+
+    # --- life -------------------------------------------------------------------------------------------------
+
+    def _on_life(self, event: Event) -> list[Effect]:
+        if not allows(MOVES, self.state, event):
+            return [Publish(Ignored(type(event).__name__, f"scheduling is {self.state.name}"))]
+        self.state = move(MOVES, self.state, event)
+        return []
+
+    # --- due work ---------------------------------------------------------------------------------------------
+
+    def _on_woke(self, now: Now) -> list[Effect]:
+        if self.state is not SchedulingState.FIRING or self.methods is None or self.troubled_until_us is not None:
+            return []
+        effects = self._reload()
+        if not now.trusted:
+            return effects
+        if self.in_flight < self.settings.writes_in_flight:
+            firings = self._slice(now)
+            if firings:
+                self.in_flight += 1
+                self.outbox.append(FiringsDecided(tuple(firings)))
+        return effects + self._page(now)
+
+    def _slice(self, now: Now) -> list[Firing]:
+        """Decide due schedules until the slice is full; the rest stays a backlog, strictly smaller."""
+        firings: list[Firing] = []
+        room = self.settings.slice_instants
+        heap = self.heap
+        while heap and heap[0][0] <= now.utc_us and room > 0:
+            due_us, schedule_id = heappop(heap)
+            paged = self.paged.get(schedule_id)
+            if paged is None or paged.due_us != due_us:
+                continue
+            firing = self._decide(paged, now)
+            if firing is None:
+                del self.paged[schedule_id]
+                continue
+            room -= len(firing.verdicts)
+            firings.append(firing)
+            self._advance(paged, firing)
+        return firings
+
+    def _decide(self, paged: Paged, now: Now) -> Firing | None:
+        """What became due of one schedule; None when it has to stand still (parked or quarantined)."""
+        definition = paged.schedule.definition
+        if (definition.handler_id, definition.method) not in (self.methods or ()):
+            reason = f"handler {definition.handler_id!r} has no method {definition.method!r} here"
+            self.outbox.append(ParkWanted(paged.schedule.id, ScheduleState.PARKED, reason))
+            return None
+        fire_us = paged.due_us - paged.spread_us
+        try:
+            following = next_fire(definition.trigger, fire_us)
+            if following is not None and following + paged.spread_us <= now.utc_us:
+                return self._decide_backlog(paged, now)
+        except CannotAdvance as stuck:
+            self.outbox.append(ParkWanted(paged.schedule.id, ScheduleState.QUARANTINED, str(stuck)))
+            return None
+        verdicts = self._judge(paged, Passed((fire_us,)), now)
+        next_due_us = None if following is None else following + paged.spread_us
+        return Firing(paged.schedule, verdicts, paged.cursor_us, fire_us, next_due_us)
+
+    def _decide_backlog(self, paged: Paged, now: Now) -> Firing:
+        """Several instants passed: enumerate the latest, fold the others into ranges."""
+        definition = paged.schedule.definition
+        until_us = now.utc_us - paged.spread_us
+        window_us = until_us - definition.misfire.window_us
+        passed = enumerate_passed(paged, window_us, until_us, self.settings.enumerate_instants)
+        newest = passed.instants[-1] if passed.instants else max(passed.folded_until_us, passed.expired_until_us)
+        following = next_fire(definition.trigger, newest)
+        assert following is None or following + paged.spread_us > now.utc_us, "SCHED-1: the backlog was not exhausted"
+        next_due_us = None if following is None else following + paged.spread_us
+        return Firing(paged.schedule, self._judge(paged, passed, now), paged.cursor_us, newest, next_due_us)
+
+    def _judge(self, paged: Paged, passed: Passed, now: Now) -> tuple[Verdict, ...]:
+        schedule = paged.schedule
+        misfire = schedule.definition.misfire
+        until_us = schedule.catch_up_until_us
+        if schedule.catch_up is None or not passed.instants or passed.instants[0] > until_us:
+            policy = policy_at(schedule.definition, None)
+        else:
+            policy = policy_at(schedule.definition, schedule.catch_up)
+        return tuple(decide_misfire(misfire, policy, passed, now.utc_us, paged.spread_us))
+
+    def _advance(self, paged: Paged, firing: Firing) -> None:
+        assert firing.cursor_us > paged.cursor_us, "SCHED-1: cursor regressed"
+        schedule_id = paged.schedule.id
+        due_us = firing.next_due_us
+        if due_us is not None and (due_us, schedule_id) <= self.position:
+            self.paged[schedule_id] = Paged(paged.schedule, firing.cursor_us, due_us, paged.spread_us)
+            heappush(self.heap, (due_us, schedule_id))
+        else:
+            del self.paged[schedule_id]
+
+    # --- paging -----------------------------------------------------------------------------------------------
+
+    def _page(self, now: Now) -> list[Effect]:
+        """Ask for the next page when what is in memory does not reach far enough, and is not a crowd already."""
+        if self.page_op is not None or len(self.heap) > 4 * self.settings.page_rows:
+            return []
+        if self.position[0] >= self.target_us:
+            if self.target_us - self.settings.horizon_us // 2 > now.utc_us:
+                return []
+            self.target_us = now.utc_us + self.settings.horizon_us
+        self.page_op = self.ops.next()
+        return [Read(self.page_op, DueSchedules(self.target_us, self.position, self.settings.page_rows))]
+
+    def _on_rows(self, op: int, rows: tuple[Schedule, ...], now: Now) -> list[Effect]:
+        if op == self.page_op:
+            self.page_op = None
+            if len(rows) < self.settings.page_rows:
+                # Everything up to the target is here; ids sort after "", so the place is just past it.
+                self.position = max(self.position, (self.target_us + 1, ""))
+            else:
+                last = rows[-1]
+                assert last.next_due_us is not None, "SCHED-6: a page holds schedules that are due"
+                self.position = (last.next_due_us, last.id)
+            for schedule in rows:
+                # What is in memory is newer than the page: decisions may be on their way to the store.
+                if schedule.id not in self.paged and schedule.id not in self.reload_ids:
+                    self._adopt(schedule)
+        elif op in self.reload_ops:
+            del self.reload_ops[op]
+            for schedule in rows:
+                self._adopt(schedule)
+        return []
+
+    def _on_read_failed(self, op: int, now: Now) -> list[Effect]:
+        if op == self.page_op:
+            self.page_op = None
+            self._trouble(now)
+        elif op in self.reload_ops:
+            for schedule_id in self.reload_ops.pop(op):
+                self.reload_ids[schedule_id] = None
+            self._trouble(now)
+        return []
+
+    def _adopt(self, schedule: Schedule) -> None:
+        """Take a schedule as the store has it; forget it when it is not to fire within reach."""
+        due_us = schedule.next_due_us
+        self.reload_ids.pop(schedule.id, None)
+        if schedule.state is not ScheduleState.ACTIVE or due_us is None or (due_us, schedule.id) > self.position:
+            self.paged.pop(schedule.id, None)
+            return
+        spread_us = spread_offset(schedule.uid, schedule.definition.spread_us)
+        self.paged[schedule.id] = Paged(schedule, schedule.cursor_us, due_us, spread_us)
+        heappush(self.heap, (due_us, schedule.id))
+
+    # --- the store's troubles ---------------------------------------------------------------------------------
+
+    def _on_undone(self, ids: tuple[str, ...], unavailable: bool, now: Now) -> None:
+        self.in_flight -= 1
+        for schedule_id in ids:
+            self.paged.pop(schedule_id, None)
+            self.reload_ids[schedule_id] = None
+        if unavailable:
+            self._trouble(now)
+
+    def _trouble(self, now: Now) -> None:
+        self.trouble_us = min(max(self.trouble_us * 2, self.settings.store_retry_us), self.settings.store_retry_max_us)
+        self.troubled_until_us = now.mono_us + self.trouble_us
+
+    def _reload(self) -> list[Effect]:
+        if not self.reload_ids or self.reload_ops:
+            return []
+        op, ids = self.ops.next(), tuple(self.reload_ids)[: self.settings.page_rows]
+        for schedule_id in ids:
+            del self.reload_ids[schedule_id]
+        self.reload_ops[op] = ids
+        return [Read(op, SchedulesById(ids))]
+
+    def _trim(self) -> None:
+        """Drop heap entries whose schedule moved on, so that the top tells the truth."""
+        heap = self.heap
+        while heap:
+            paged = self.paged.get(heap[0][1])
+            if paged is not None and paged.due_us == heap[0][0]:
+                return
+            heappop(heap)
+
+
+def enumerate_passed(paged: Paged, window_us: int, until_us: int, cap: int) -> Passed:
+    """The undecided instants up to `until_us` (inclusive): the latest one by one, those beyond `cap` and those
+    before `window_us` counted. Raises CannotAdvance."""
+    definition = paged.schedule.definition
+    after_us = paged.cursor_us
+    expired = None
+    if after_us < window_us:
+        expired = missed(definition.trigger, after_us, window_us, 0)
+        after_us = window_us
+    recent = missed(definition.trigger, after_us, until_us, max(cap, definition.misfire.max))
+    return Passed(
+        recent.kept,
+        folded=recent.dropped,
+        folded_from_us=recent.first_dropped_us or 0,
+        folded_until_us=recent.last_dropped_us or 0,
+        expired=expired.dropped if expired else 0,
+        expired_from_us=(expired.first_dropped_us or 0) if expired else 0,
+        expired_until_us=(expired.last_dropped_us or 0) if expired else 0,
+    )
+
