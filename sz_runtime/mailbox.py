@@ -1,0 +1,112 @@
+"""The one way across threads: a deque and a coalesced wake of a task in another event loop.
+
+Never a portal: `BlockingPortal.start_task_soon` waits for the loop that it calls, so that a handler which blocks its
+loop would block the protocol too. Here the sender appends and goes on.
+"""
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable
+from threading import get_ident
+from typing import Generic, TypeVar
+
+import anyio
+import anyio.lowlevel
+
+T = TypeVar("T")
+Kick = Callable[[Callable[[], None]], None]
+
+
+class Mailbox(Generic[T]):
+    """Many senders in any thread, one receiving task in the event loop that called `bind`.
+
+    Items of one sender arrive in their order. Nothing is ever dropped: what is posted before `bind`, or after the
+    receiver's loop has gone, stays here until somebody drains it (only the wake is void then), and the next `bind`
+    finds it. A hundred posts to a busy receiver cost one wake.
+    """
+
+    __slots__ = ("_event", "_items", "_kick", "_pending", "_rung", "_thread")
+
+    def __init__(self) -> None:
+        self._items: deque[T] = deque()
+        self._kick: Kick | None = None
+        self._thread = 0
+        self._pending = False
+        self._rung = False
+        self._event: anyio.Event | None = None
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def bind(self) -> None:
+        """Receive here: call it in the event loop of the task that will `wait`. May be called again by a later loop."""
+        self._thread = get_ident()
+        self._event = None
+        self._pending = False
+        self._kick = _kick_of_this_loop()
+        # Whoever posted before now could not wake us: look once in any case.
+        self._rung = True
+
+    def post(self, items: Iterable[T]) -> None:
+        """Append `items` and wake the receiver. From any thread; never blocks."""
+        self._items.extend(items)
+        self.wake()
+
+    def wake(self) -> None:
+        """Let `wait` return, with or without items. From any thread; never blocks."""
+        if get_ident() == self._thread:
+            self._ring()
+            return
+        # Append first, look at the flag second: whoever sees it set knows that the ring is still to come, and the
+        # receiver drains after the ring.
+        if self._pending or self._kick is None:
+            return
+        self._pending = True
+        try:
+            self._kick(self._ring)
+        except RuntimeError:  # The loop is closed (trio's RunFinishedError is one too).
+            self._pending = False
+
+    def drain(self, limit: int) -> list[T]:
+        """Take at most `limit` items, oldest first. Only the receiver calls this."""
+        take = self._items.popleft
+        return [take() for _ in range(min(limit, len(self._items)))]
+
+    async def wait(self) -> None:
+        """Return when there are items, or after a `wake` since the last return; always a checkpoint.
+
+        One wake is remembered, however many there were. Only the receiver calls this.
+        """
+        if self._rung or self._items:
+            await anyio.lowlevel.checkpoint()
+        else:
+            self._event = anyio.Event()
+            await self._event.wait()
+        self._rung = False
+
+    def _ring(self) -> None:
+        self._pending = False
+        self._rung = True
+        if self._event is not None:
+            self._event.set()
+
+
+def _kick_of_this_loop() -> Kick:
+    """How another thread gets a function called in the running loop. Raises RuntimeError where none runs."""
+    if "trio" in sys.modules:
+        import trio
+
+        try:
+            token = trio.lowlevel.current_trio_token()
+        except RuntimeError:
+            pass  # trio is loaded, but this thread does not run it
+        else:
+            return lambda ring: token.run_sync_soon(ring, idempotent=True)
+    # call_soon_threadsafe returns a handle; nobody needs it.
+    loop = asyncio.get_running_loop()
+
+    def kick(ring: Callable[[], None]) -> None:
+        loop.call_soon_threadsafe(ring)
+
+    return kick
