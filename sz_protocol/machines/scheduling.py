@@ -132,14 +132,11 @@ class Scheduling:
         if not now.trusted:
             return None
         due_us = self.heap[0][0] if self.heap else None
-        if due_us is not None and due_us <= now.utc_us:
+        if self._wants_page(now) or (due_us is not None and due_us <= now.utc_us):
             return Wakeup(now.mono_us, WakeReason.BACKLOG)
-        if self.page_op is None:
-            page_us = self.target_us - self.settings.horizon_us // 2
-            if self.position[0] < self.target_us or page_us <= now.utc_us:
-                return Wakeup(now.mono_us, WakeReason.BACKLOG)
-            if due_us is None or page_us < due_us:
-                return Wakeup(now.mono_us + page_us - now.utc_us, WakeReason.PAGE)
+        page_us = self.target_us - self.settings.horizon_us // 2
+        if self.page_op is None and not self._crowded() and (due_us is None or page_us < due_us):
+            return Wakeup(now.mono_us + page_us - now.utc_us, WakeReason.PAGE)
         if due_us is None:
             return None
         return Wakeup(now.mono_us + due_us - now.utc_us, WakeReason.DUE)
@@ -160,12 +157,15 @@ class Scheduling:
         effects = self._reload()
         if not now.trusted:
             return effects
+        if self._wants_page(now):
+            # Never in one call with a slice: the page has to be read behind the writes of everything decided so far.
+            return effects + self._page(now)
         if self.in_flight < self.settings.writes_in_flight:
             firings = self._slice(now)
             if firings:
                 self.in_flight += 1
                 self.outbox.append(FiringsDecided(tuple(firings)))
-        return effects + self._page(now)
+        return effects
 
     def _slice(self, now: Now) -> list[Firing]:
         """Decide due schedules until the slice is full; the rest stays a backlog, strictly smaller."""
@@ -231,7 +231,7 @@ class Scheduling:
         assert firing.cursor_us > paged.cursor_us, "SCHED-1: cursor regressed"
         schedule_id = paged.schedule.id
         due_us = firing.next_due_us
-        if due_us is not None and (due_us, schedule_id) <= self.position:
+        if due_us is not None and self._within_reach(due_us, schedule_id):
             self.paged[schedule_id] = Paged(paged.schedule, firing.cursor_us, due_us, paged.spread_us)
             heappush(self.heap, (due_us, schedule_id))
         else:
@@ -239,13 +239,23 @@ class Scheduling:
 
     # --- paging -----------------------------------------------------------------------------------------------
 
+    def _wants_page(self, now: Now) -> bool:
+        """Whether what is in memory does not reach far enough, and is not a crowd already."""
+        if self.page_op is not None or self._crowded():
+            return False
+        return self.position[0] < self.target_us or self.target_us - self.settings.horizon_us // 2 <= now.utc_us
+
+    def _crowded(self) -> bool:
+        """Those in memory are due before all others, so a crowd may be served before the next page is read."""
+        return len(self.paged) > self.settings.crowd_schedules
+
+    def _within_reach(self, due_us: int, schedule_id: str) -> bool:
+        """Whether a schedule belongs in memory. A page on its way was read before this decision is written, so what
+        falls into its range has to stay, or nobody would ever see it again."""
+        return (due_us, schedule_id) <= self.position or (self.page_op is not None and due_us <= self.target_us)
+
     def _page(self, now: Now) -> list[Effect]:
-        """Ask for the next page when what is in memory does not reach far enough, and is not a crowd already."""
-        if self.page_op is not None or len(self.heap) > 4 * self.settings.page_rows:
-            return []
         if self.position[0] >= self.target_us:
-            if self.target_us - self.settings.horizon_us // 2 > now.utc_us:
-                return []
             self.target_us = now.utc_us + self.settings.horizon_us
         self.page_op = self.ops.next()
         return [Read(self.page_op, DueSchedules(self.target_us, self.position, self.settings.page_rows))]
@@ -284,7 +294,7 @@ class Scheduling:
         """Take a schedule as the store has it; forget it when it is not to fire within reach."""
         due_us = schedule.next_due_us
         self.reload_ids.pop(schedule.id, None)
-        if schedule.state is not ScheduleState.ACTIVE or due_us is None or (due_us, schedule.id) > self.position:
+        if schedule.state is not ScheduleState.ACTIVE or due_us is None or not self._within_reach(due_us, schedule.id):
             self.paged.pop(schedule.id, None)
             return
         spread_us = spread_offset(schedule.uid, schedule.definition.spread_us)
@@ -343,4 +353,3 @@ def enumerate_passed(paged: Paged, window_us: int, until_us: int, cap: int) -> P
         expired_from_us=(expired.first_dropped_us or 0) if expired else 0,
         expired_until_us=(expired.last_dropped_us or 0) if expired else 0,
     )
-

@@ -1,0 +1,110 @@
+"""What an ended execution makes of its run: an outcome, or another attempt. Pure decisions.
+
+Table: specs/execution.md. RUN-1 a run ends once. RUN-3 retries stay within policy.
+"""
+
+from random import Random
+
+from attrs import evolve, frozen
+
+from sz_protocol.definition import Definition, Semantics
+from sz_protocol.kernel.effects import CancelReason
+from sz_protocol.kernel.events import RunResult
+from sz_protocol.policy import backoff_us, may_restart, may_retry, success_reason
+from sz_protocol.records import Attempt, Outcome, Reason, Run, RunState
+from sz_protocol.settings import Settings
+
+
+@frozen
+class Completion:
+    """The run as it stands now, and the history row of the attempt when another one follows."""
+
+    run: Run
+    attempt: Attempt | None = None
+
+
+def decide_completion(
+    run: Run,
+    definition: Definition,
+    result: RunResult,
+    cancelled: CancelReason | None,
+    settings: Settings,
+    rng: Random,
+    now_us: int,
+) -> Completion:
+    """A result of the current attempt. What was asked to stop and succeeded all the same has succeeded."""
+    if result.outcome is Outcome.SUCCEEDED:
+        reason = success_reason(run, result.started_us, settings.late_us + definition.spread_us)
+        return Completion(_done(run, result, Outcome.SUCCEEDED, reason))
+    match cancelled:
+        case CancelReason.REQUESTED | CancelReason.SUPERSEDED:
+            return Completion(_done(run, result, Outcome.CANCELLED, cancelled.value))
+        case CancelReason.DEADLINE:
+            return Completion(_done(run, result, Outcome.FAILED, Reason.DEADLINE))
+        case CancelReason.SHUTDOWN:
+            return _interrupted(run, definition, result, now_us)
+        case CancelReason.TIMEOUT:
+            reason = Reason.TIMEOUT
+        case None:
+            reason = Reason(result.reason) if result.reason in _FAILURES else Reason.ERROR
+    failures = run.failures + 1
+    if not may_retry(definition.retry, failures, result.retryable):
+        return Completion(_done(evolve(run, failures=failures), result, Outcome.FAILED, reason))
+    wait_us = backoff_us(definition.retry, failures, rng)
+    again = evolve(
+        run, state=RunState.PENDING, failures=failures, not_before_us=now_us + wait_us, started_us=result.started_us
+    )
+    return Completion(again, _history(run, Outcome.FAILED, reason, result))
+
+
+def decide_loss(run: Run, definition: Definition, settings: Settings, rng: Random, now_us: int) -> Completion:
+    """A run whose executor vanished (POLICY-5)."""
+    losses = run.losses + 1
+    if not may_restart(definition.semantics, losses, settings.loss_limit):
+        lost = evolve(
+            run, state=RunState.DONE, outcome=Outcome.LOST, reason=Reason.CRASHED, losses=losses, finished_us=now_us
+        )
+        return Completion(lost)
+    # The first loss restarts at once; one that keeps losing its executor waits longer each time.
+    wait_us = backoff_us(definition.retry, losses - 1, rng) if losses > 1 else 0
+    again = evolve(run, state=RunState.PENDING, losses=losses, not_before_us=now_us + wait_us)
+    return Completion(
+        again, Attempt(run.row, run.attempt, Outcome.LOST, Reason.CRASHED, run.started_us, finished_us=now_us)
+    )
+
+
+def without_data(completion: Completion) -> Completion:
+    """The same outcome without what the handler left, for a store that cannot hold it."""
+    note = "what the handler left could not be stored"
+    attempt = None if completion.attempt is None else evolve(completion.attempt, error=note)
+    return Completion(evolve(completion.run, result=None, error=note), attempt)
+
+
+_FAILURES = frozenset(
+    {Reason.ERROR, Reason.UNSTORABLE, Reason.UNKNOWN_METHOD, Reason.INVALID_PARAMS, Reason.TIMEOUT, Reason.DEADLINE}
+)
+
+
+def _interrupted(run: Run, definition: Definition, result: RunResult, now_us: int) -> Completion:
+    """Stopped by our own shutdown: done for good when at most once is promised, else to be repeated."""
+    if definition.semantics is Semantics.AT_MOST_ONCE:
+        return Completion(_done(run, result, Outcome.CANCELLED, Reason.SHUTDOWN))
+    again = evolve(run, state=RunState.PENDING, not_before_us=now_us)
+    return Completion(again, _history(run, Outcome.CANCELLED, Reason.SHUTDOWN, result))
+
+
+def _done(run: Run, result: RunResult, outcome: Outcome, reason: str) -> Run:
+    return evolve(
+        run,
+        state=RunState.DONE,
+        outcome=outcome,
+        reason=reason,
+        started_us=result.started_us,
+        finished_us=result.finished_us,
+        result=result.result,
+        error=result.error,
+    )
+
+
+def _history(run: Run, outcome: Outcome, reason: str, result: RunResult) -> Attempt:
+    return Attempt(run.row, run.attempt, outcome, reason, result.started_us, result.finished_us, result.error)

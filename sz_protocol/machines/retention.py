@@ -1,0 +1,42 @@
+"""How long the ledger remembers: sweeps finished rows past their time, a bounded batch at a time."""
+
+from attrs import define
+
+from sz_protocol.changes import DropRuns
+from sz_protocol.kernel.effects import Effect, Write
+from sz_protocol.kernel.events import Event, RunsRecovered, StopRequested
+from sz_protocol.kernel.now import Now, WakeReason, Wakeup
+from sz_protocol.ops import Ops
+from sz_protocol.settings import Settings
+
+
+@define
+class Retention:
+    """Idle until the node has recovered; a failed sweep is simply due again next time."""
+
+    settings: Settings
+    ops: Ops
+    due_us: int | None = None
+
+    def handle(self, event: Event, now: Now) -> list[Effect]:
+        """Take one fact."""
+        match event:
+            case RunsRecovered() if self.settings.retention_us is not None:
+                self.due_us = now.mono_us + self.settings.retention_every_us
+            case StopRequested():
+                self.due_us = None
+            case _ if self.due_us is not None and now.mono_us >= self.due_us and now.trusted:
+                return self._sweep(now)
+        return []
+
+    def next_wakeup(self, now: Now) -> Wakeup | None:
+        """The next sweep."""
+        if self.due_us is None:
+            return None
+        return Wakeup(max(self.due_us, now.mono_us + 1), WakeReason.HOUSEKEEPING)
+
+    def _sweep(self, now: Now) -> list[Effect]:
+        assert self.settings.retention_us is not None, "a sweep is due only where a retention is set"
+        self.due_us = now.mono_us + self.settings.retention_every_us
+        before_us = now.utc_us - self.settings.retention_us
+        return [Write(self.ops.next(), (DropRuns(before_us, self.settings.retention_rows),), self.ops.term)]

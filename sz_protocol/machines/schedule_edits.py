@@ -1,0 +1,192 @@
+"""What an edit makes of one schedule: pure decisions, with the ledger rows for the instants that it takes away.
+
+CAT-1 an edit keeps the cursor; only a changed trigger moves it to the present, and what was due under the old one
+and undecided is recorded as superseded. CAT-4 nothing that was due disappears without a row.
+"""
+
+from collections.abc import Callable
+
+from attrs import evolve, frozen
+
+from sz_protocol.commands import Refusal, RefusalCode
+from sz_protocol.definition import Definition, MisfirePolicy
+from sz_protocol.definition_wire import definition_hash
+from sz_protocol.kernel.now import Now
+from sz_protocol.policy import spread_offset
+from sz_protocol.records import Outcome, Reason, Run, RunState, Schedule, ScheduleState, run_key
+from sz_protocol.triggers import CannotAdvance, Date, missed, next_fire, nominal_key
+
+
+@frozen
+class Edit:
+    """A schedule as it is to be stored, the cursor that the stored one must have, and rows for the ledger."""
+
+    schedule: Schedule
+    expected_us: int | None
+    runs: tuple[Run, ...] = ()
+
+
+@frozen
+class Context:
+    """What every edit needs to know: the time, which methods exist (None: not known yet), where row numbers come
+    from, and how many instants get rows of their own."""
+
+    now: Now
+    methods: dict[tuple[str, str], None] | None
+    next_claim: Callable[[], int]
+    enumerate_instants: int
+
+
+def standing(schedule: Schedule, context: Context) -> Schedule:
+    """The schedule ready to fire after its cursor: ACTIVE with its next due time, or the state that keeps it from
+    that, with the reason."""
+    definition = schedule.definition
+    active = evolve(schedule, state=ScheduleState.ACTIVE, reason="", since_us=context.now.utc_us)
+    try:
+        following = next_fire(definition.trigger, schedule.cursor_us)
+    except CannotAdvance as stuck:
+        return evolve(active, state=ScheduleState.QUARANTINED, reason=str(stuck), next_due_us=None)
+    if following is None:
+        return evolve(active, state=ScheduleState.FINISHED, reason="no fire time is left", next_due_us=None)
+    active = evolve(active, next_due_us=following + spread_offset(schedule.uid, definition.spread_us))
+    if context.methods is not None and (definition.handler_id, definition.method) not in context.methods:
+        return evolve(active, state=ScheduleState.PARKED, reason=no_such_method(definition))
+    return active
+
+
+def no_such_method(definition: Definition) -> str:
+    """Why a schedule is parked."""
+    return f"handler {definition.handler_id!r} has no method {definition.method!r} here"
+
+
+def edit_apply(existing: Schedule | None, definition: Definition, source: str, context: Context) -> Edit | None | str:
+    """Reconcile one definition: an edit, None when nothing differs, or why it is refused."""
+    hash_ = definition_hash(definition)
+    if existing is None:
+        return _create(definition, hash_, source, context)
+    if existing.source != source:
+        return f"schedule {definition.id!r} belongs to {existing.source!r}"
+    if existing.hash == hash_ and existing.state is not ScheduleState.RETIRED:
+        return None
+    edited = evolve(existing, definition=definition, hash=hash_, rev=existing.rev + 1)
+    if existing.state is ScheduleState.RETIRED:
+        runs = _passed(existing, Reason.RETIRED, context)
+        edited = evolve(edited, cursor_us=max(existing.cursor_us, context.now.utc_us))
+        return Edit(standing(edited, context), existing.cursor_us, runs)
+    runs = ()
+    if existing.definition.trigger != definition.trigger:
+        runs = _passed(existing, Reason.SUPERSEDED, context)
+        edited = evolve(edited, cursor_us=max(existing.cursor_us, context.now.utc_us))
+    if existing.state is ScheduleState.PAUSED:
+        return Edit(edited, existing.cursor_us, runs)
+    return Edit(standing(edited, context), existing.cursor_us, runs)
+
+
+def _create(definition: Definition, hash_: bytes, source: str, context: Context) -> Edit:
+    now_us = context.now.utc_us
+    schedule = Schedule(
+        uid=definition.id,
+        definition=definition,
+        hash=hash_,
+        source=source,
+        rev=1,
+        cursor_us=now_us,
+        next_due_us=None,
+        created_us=now_us,
+        since_us=now_us,
+    )
+    runs: tuple[Run, ...] = ()
+    trigger = definition.trigger
+    if isinstance(trigger, Date) and trigger.at_us <= now_us:
+        runs = (_row(schedule, trigger.at_us, Outcome.MISSED, Reason.PAST_AT_CREATION, context),)
+    return Edit(standing(schedule, context), None, runs)
+
+
+def edit_retire(existing: Schedule, context: Context) -> Edit | None:
+    """CAT-2: out of its source, not out of the store."""
+    if existing.state is ScheduleState.RETIRED:
+        return None
+    reason = f"no longer in {existing.source}"
+    return Edit(_stand_still(existing, ScheduleState.RETIRED, reason, context), existing.cursor_us)
+
+
+def edit_pause(existing: Schedule, reason: str, context: Context) -> Edit | Refusal:
+    """Stand still until somebody resumes it."""
+    if existing.state in (ScheduleState.RETIRED, ScheduleState.FINISHED):
+        return Refusal(RefusalCode.WRONG_STATE, f"schedule {existing.id!r} is {existing.state}: nothing to pause")
+    if existing.state is ScheduleState.PAUSED:
+        return Edit(evolve(existing, rev=existing.rev + 1, reason=reason), existing.cursor_us)
+    return Edit(_stand_still(existing, ScheduleState.PAUSED, reason, context), existing.cursor_us)
+
+
+def edit_resume(existing: Schedule, policy: MisfirePolicy, context: Context) -> Edit | Refusal:
+    """Fire again. SKIP records what was missed as such; the others leave it to scheduling under that policy."""
+    if existing.state is not ScheduleState.PAUSED:
+        return Refusal(RefusalCode.WRONG_STATE, f"schedule {existing.id!r} is {existing.state}, not paused")
+    edited = evolve(existing, rev=existing.rev + 1, catch_up=None, catch_up_until_us=0)
+    if policy is not MisfirePolicy.SKIP:
+        edited = evolve(edited, catch_up=policy, catch_up_until_us=context.now.utc_us)
+        return Edit(standing(edited, context), existing.cursor_us)
+    runs = _passed(existing, Reason.PAUSED, context)
+    spread_us = spread_offset(existing.uid, existing.definition.spread_us)
+    edited = evolve(edited, cursor_us=max(existing.cursor_us, context.now.utc_us - spread_us))
+    return Edit(standing(edited, context), existing.cursor_us, runs)
+
+
+def edit_park(existing: Schedule, state: ScheduleState, reason: str, context: Context) -> Edit | None:
+    """Stand still until the handler is back (PARKED) or the trigger is mended (QUARANTINED)."""
+    if existing.state is not ScheduleState.ACTIVE:
+        return None
+    definition = existing.definition
+    known = context.methods is not None and (definition.handler_id, definition.method) in context.methods
+    if state is ScheduleState.PARKED and known:
+        return None
+    return Edit(_stand_still(existing, state, reason, context), existing.cursor_us)
+
+
+def edit_unpark(existing: Schedule, context: Context) -> Edit | None:
+    """Its method is here: go on from the cursor; what was missed follows the misfire policy."""
+    if existing.state is not ScheduleState.PARKED:
+        return None
+    edited = standing(evolve(existing, rev=existing.rev + 1), context)
+    return None if edited.state is ScheduleState.PARKED else Edit(edited, existing.cursor_us)
+
+
+def _stand_still(existing: Schedule, state: ScheduleState, reason: str, context: Context) -> Schedule:
+    return evolve(existing, rev=existing.rev + 1, state=state, reason=reason, since_us=context.now.utc_us)
+
+
+def _passed(schedule: Schedule, reason: Reason, context: Context) -> tuple[Run, ...]:
+    """Rows for the instants between the cursor and now that nothing else will account for."""
+    if schedule.next_due_us is None:
+        return ()
+    until_us = context.now.utc_us - spread_offset(schedule.uid, schedule.definition.spread_us)
+    if until_us <= schedule.cursor_us:
+        return ()
+    try:
+        passed = missed(schedule.definition.trigger, schedule.cursor_us, until_us, context.enumerate_instants)
+    except CannotAdvance:
+        return ()
+    rows = [_row(schedule, at_us, Outcome.SKIPPED, reason, context) for at_us in passed.kept]
+    if passed.dropped and passed.first_dropped_us is not None:
+        folded = _row(schedule, passed.first_dropped_us, Outcome.SKIPPED, reason, context)
+        rows.insert(0, evolve(folded, count=passed.dropped, until_us=passed.last_dropped_us))
+    return tuple(rows)
+
+
+def _row(schedule: Schedule, fire_us: int, outcome: Outcome, reason: Reason, context: Context) -> Run:
+    definition = schedule.definition
+    now_us = context.now.utc_us
+    return Run(
+        context.next_claim(),
+        run_key(schedule.uid, nominal_key(definition.trigger, fire_us)),
+        definition.id,
+        fire_us,
+        definition.handler_id,
+        definition.method,
+        RunState.DONE,
+        now_us,
+        outcome=outcome,
+        reason=reason,
+        finished_us=now_us,
+    )

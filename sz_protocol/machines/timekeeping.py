@@ -1,0 +1,80 @@
+"""Which wall time due work may follow. Clocks step; schedules must not be fooled by one that jumps ahead.
+
+TIME-1 a wall clock that jumps ahead is followed only after it has held for the settle time; meanwhile the wall time
+is what the monotonic clock makes of the last accepted one. TIME-2 one that jumps back is followed at once: due work
+waits, cursors never regress. TIME-3 a wall clock behind what the store has seen is not trusted until it catches up or
+has held for the settle time.
+"""
+
+from attrs import Factory, define
+
+from sz_protocol.kernel.now import Now
+from sz_protocol.notices import ClockStepped
+from sz_protocol.settings import Settings
+
+
+@define
+class Timekeeping:
+    """`base_us` is wall minus monotonic time as accepted; `held_base_us` that of a jump ahead on probation."""
+
+    settings: Settings
+    base_us: int | None = None
+    held_base_us: int | None = None
+    held_until_us: int = 0
+    high_water_us: int = 0
+    behind_until_us: int | None = None
+    notices: list[ClockStepped] = Factory(list)
+
+    def start(self, now: Now, high_water_us: int) -> None:
+        """Begin a life: remember the latest wall time that the store has seen."""
+        self.high_water_us = high_water_us
+        if now.utc_us + self.settings.clock_step_us < high_water_us:
+            self.behind_until_us = now.mono_us + self.settings.clock_settle_us
+            self.notices.append(ClockStepped(now.utc_us - high_water_us, held=True))
+
+    def read(self, now: Now) -> Now:
+        """The time that the machines are to go by."""
+        now = self._steady(now)
+        if self.behind_until_us is None:
+            return now
+        if now.utc_us >= self.high_water_us or now.mono_us >= self.behind_until_us:
+            self.behind_until_us = None
+            return now
+        return Now(now.mono_us, now.utc_us, trusted=False)
+
+    def next_check_us(self) -> int | None:
+        """When, on the monotonic clock, a probation ends."""
+        at_us = [
+            at for at in (self.held_until_us if self.held_base_us is not None else None, self.behind_until_us) if at
+        ]
+        return min(at_us) if at_us else None
+
+    def _steady(self, now: Now) -> Now:
+        base_us = now.utc_us - now.mono_us
+        step_us = 0 if self.base_us is None else base_us - self.base_us
+        limit_us = self.settings.clock_step_us
+        if self.base_us is None or not now.trusted or -limit_us <= step_us <= limit_us:
+            if self.held_base_us is not None:
+                self.held_base_us = None
+                self.notices.append(ClockStepped(step_us, held=False))
+            self.base_us = base_us
+            return now
+        if step_us < 0:
+            self.base_us, self.held_base_us = base_us, None
+            self.notices.append(ClockStepped(step_us, held=False))
+            return now
+        return self._hold(now, base_us, self.base_us)
+
+    def _hold(self, now: Now, base_us: int, accepted_us: int) -> Now:
+        """TIME-1: a jump ahead is on probation; a different one starts it anew."""
+        limit_us = self.settings.clock_step_us
+        if self.held_base_us is None or abs(base_us - self.held_base_us) > limit_us:
+            self.held_base_us = base_us
+            self.held_until_us = now.mono_us + self.settings.clock_settle_us
+            self.notices.append(ClockStepped(base_us - accepted_us, held=True))
+        if now.mono_us >= self.held_until_us:
+            self.base_us, self.held_base_us = base_us, None
+            self.notices.append(ClockStepped(base_us - accepted_us, held=False))
+            return now
+        self.held_base_us = base_us
+        return Now(now.mono_us, now.mono_us + accepted_us, now.trusted)

@@ -1,0 +1,138 @@
+"""A node: which machines it has, and the routes between them. Composes and routes, decides nothing.
+
+Machines never call a sibling: what one tells another leaves in its outbox and arrives as an event, through a worklist
+of bounded length.
+"""
+
+from collections import deque
+from random import Random
+
+from attrs import Factory, define
+
+from sz_protocol.commands import Cancel
+from sz_protocol.kernel.effects import Effect, Publish
+from sz_protocol.kernel.events import (
+    Commanded,
+    Event,
+    FiringsDecided,
+    FiringsSettled,
+    FiringsUndone,
+    HandlersChanged,
+    ParkWanted,
+    ReadDone,
+    ReadFailed,
+    RunsFinished,
+    RunsFound,
+    RunsRecovered,
+    RunWanted,
+    SchedulesStored,
+    Started,
+    StopRequested,
+    Woke,
+    WriteDone,
+    WriteFailed,
+)
+from sz_protocol.kernel.now import Now, WakeReason, Wakeup, earliest
+from sz_protocol.machines.catalog import Catalog
+from sz_protocol.machines.execution import Execution
+from sz_protocol.machines.recovery import Recovery
+from sz_protocol.machines.retention import Retention
+from sz_protocol.machines.run_writer import RunWriter
+from sz_protocol.machines.scheduling import Scheduling
+from sz_protocol.machines.timekeeping import Timekeeping
+from sz_protocol.ops import Ops
+from sz_protocol.settings import Settings
+
+MAX_ROUTED = 10_000
+"""More notices than this from one event would be a loop between machines."""
+
+
+def _default_rng() -> Random:
+    # A fixed seed: the core has no randomness of its own. Whoever wants jitter that differs between nodes injects it.
+    return Random(0)
+
+
+@define
+class Node:
+    """One node with its local handlers. `handle` and `next_wakeup` are those of a Machine."""
+
+    settings: Settings = Factory(Settings)
+    rng: Random = Factory(_default_rng)
+    ops: Ops = Factory(Ops)
+    time: Timekeeping = Factory(lambda self: Timekeeping(self.settings), takes_self=True)
+    recovery: Recovery = Factory(lambda self: Recovery(self.settings, self.ops), takes_self=True)
+    catalog: Catalog = Factory(lambda self: Catalog(self.settings, self.ops), takes_self=True)
+    scheduling: Scheduling = Factory(lambda self: Scheduling(self.settings, self.ops), takes_self=True)
+    execution: Execution = Factory(
+        lambda self: Execution(self.settings, self.rng, RunWriter(self.settings, self.ops)), takes_self=True
+    )
+    retention: Retention = Factory(lambda self: Retention(self.settings, self.ops), takes_self=True)
+
+    def handle(self, event: Event, now: Now) -> list[Effect]:
+        """Route one fact, and whatever the machines tell each other because of it."""
+        if isinstance(event, Started):
+            self.time.start(now, event.high_water_us)
+        now = self.time.read(now)
+        effects: list[Effect] = []
+        work: deque[Event] = deque((event,))
+        routed = 0
+        while work:
+            routed += 1
+            assert routed <= MAX_ROUTED, "NODE-1: machines keep answering each other"
+            self._route(work.popleft(), now, effects, work)
+        if self.time.notices:
+            effects += [Publish(notice) for notice in self.time.notices]
+            self.time.notices.clear()
+        return effects
+
+    def next_wakeup(self, now: Now) -> Wakeup | None:
+        """The earliest of all machines'."""
+        now = self.time.read(now)
+        check_us = self.time.next_check_us()
+        return earliest(
+            [
+                self.scheduling.next_wakeup(now),
+                self.execution.next_wakeup(now),
+                self.catalog.next_wakeup(now),
+                self.recovery.next_wakeup(now),
+                self.retention.next_wakeup(now),
+                None if check_us is None else Wakeup(max(check_us, now.mono_us + 1), WakeReason.CLOCK),
+            ]
+        )
+
+    def _route(self, event: Event, now: Now, effects: list[Effect], work: deque[Event]) -> None:
+        """Hand an event to those whom it concerns. Answers of the store go to whoever owns the operation."""
+        match event:
+            case RunsFinished() | FiringsDecided() | RunWanted() | RunsFound():
+                effects += self.execution.handle(event, now)
+            case FiringsSettled() | FiringsUndone() | SchedulesStored():
+                effects += self.scheduling.handle(event, now)
+            case ParkWanted():
+                effects += self.catalog.handle(event, now)
+            case Commanded(command=Cancel()):
+                effects += self.execution.handle(event, now)
+            case Commanded():
+                effects += self.catalog.handle(event, now)
+            case WriteDone() | WriteFailed():
+                effects += self.execution.handle(event, now)
+                effects += self.catalog.handle(event, now)
+            case ReadDone() | ReadFailed():
+                for machine in (self.recovery, self.catalog, self.scheduling, self.execution):
+                    effects += machine.handle(event, now)
+            case Started():
+                # Execution first: it takes the term that every later write carries.
+                for machine in (self.execution, self.scheduling, self.recovery):
+                    effects += machine.handle(event, now)
+            case Woke():
+                for machine in (self.scheduling, self.execution, self.catalog, self.recovery, self.retention):
+                    effects += machine.handle(event, now)
+            case HandlersChanged() | StopRequested() | RunsRecovered():
+                for machine in (self.execution, self.catalog, self.scheduling, self.retention):
+                    effects += machine.handle(event, now)
+        self._collect(work)
+
+    def _collect(self, work: deque[Event]) -> None:
+        for outbox in (self.recovery.outbox, self.catalog.outbox, self.scheduling.outbox, self.execution.outbox):
+            if outbox:
+                work.extend(outbox)
+                outbox.clear()
