@@ -194,8 +194,17 @@ class RunWanted:
 
 
 @frozen
+class RunsFound:
+    """recovery -> execution: runs that the previous life left unfinished, each with its schedule (None: it had
+    none)."""
+
+    runs: tuple[Run, ...]
+    schedules: tuple[Schedule | None, ...]
+
+
+@frozen
 class RunsRecovered:
-    """execution -> scheduling: every run of the previous life is accounted for, so overlap can be judged."""
+    """recovery -> execution, scheduling: every run of the previous life is accounted for, so overlap can be judged."""
 
 
 Event = (
@@ -215,5 +224,6 @@ Event = (
     | SchedulesStored
     | ParkWanted
     | RunWanted
+    | RunsFound
     | RunsRecovered
 )

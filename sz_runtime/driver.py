@@ -1,0 +1,156 @@
+"""The driver: one task owns a node, takes events, performs effects in order, sleeps until the next wake-up.
+
+The same code runs on asyncio and on trio. Completions come back as events through a mailbox, never re-entrantly.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import anyio
+import anyio.lowlevel
+from anyio.abc import TaskStatus
+
+from sz_protocol.commands import Answer, Command, Refusal, RefusalCode
+from sz_protocol.kernel.effects import CancelRun, Effect, Publish, Read, Reply, StartRuns, Stop, Write
+from sz_protocol.kernel.events import Commanded, Event, HandlersChanged, Started, StopRequested, Woke
+from sz_protocol.kernel.now import Now, WakeReason, Wakeup
+from sz_protocol.notices import Notice
+from sz_runtime.mailbox import Mailbox
+from sz_runtime.ports import Clock, Executor, Opened, Store
+
+MAX_SLEEP_US = 30_000_000
+"""No sleep is longer, so that a suspend or a step of the clock is noticed."""
+
+EVENTS_PER_TURN = 64
+"""Events taken before other tasks of this loop get their turn."""
+
+Observer = Callable[[Notice], None]
+
+
+class DrivenNode(Protocol):
+    """What the driver needs of a node: the interface of a machine."""
+
+    def handle(self, event: Event, now: Now) -> list[Effect]:
+        """Take one fact."""
+        ...
+
+    def next_wakeup(self, now: Now) -> Wakeup | None:
+        """When to wake it."""
+        ...
+
+
+class Driver:
+    """Runs one node on its ports. `run` it in a task; `ask` and `stop` from any task of the same loop."""
+
+    def __init__(
+        self, node: DrivenNode, store: Store, executor: Executor, clock: Clock, observers: Sequence[Observer] = ()
+    ) -> None:
+        self.node = node
+        self._store = store
+        self._executor = executor
+        self._clock = clock
+        self._observers = tuple(observers)
+        self._inbox: Mailbox[Event] = Mailbox()
+        self._answers: dict[int, Callable[[Answer], None]] = {}
+        self._request_ids = itertools.count(1)
+        self._stopped = False
+        self.loop_lag_us = 0
+        """How late the last wake-up came: the lag of the protocol's own event loop."""
+
+    def complete(self, events: Sequence[Event]) -> None:
+        """Hand in completions; from any thread. This is the `Complete` of the ports."""
+        self._inbox.post(events)
+
+    async def run(self, opened: Opened, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Drive the node from its start until it has drained.
+
+        Store and executor are open already and were given `complete`; the caller closes them afterwards.
+        """
+        self._inbox.bind()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._clock.run, self._inbox.wake)
+            self._handle(Started(opened.term, opened.high_water_us))
+            self.handlers_changed()
+            task_status.started()
+            await self._loop()
+            tasks.cancel_scope.cancel()
+        gone = Refusal(RefusalCode.STOPPING, "the node has stopped")
+        for answer in self._answers.values():
+            answer(gone)
+        self._answers.clear()
+
+    def handlers_changed(self) -> None:
+        """Tell the node what the executor can do now."""
+        methods, pools = self._executor.methods()
+        self._inbox.post([HandlersChanged(methods, pools)])
+
+    def stop(self, grace_us: int) -> None:
+        """Ask the node to drain: `run` returns when it has."""
+        self._inbox.post([StopRequested(grace_us)])
+
+    async def ask(self, command: Command) -> Answer:
+        """Put a command to the node and wait for its answer."""
+        if self._stopped:
+            return Refusal(RefusalCode.STOPPING, "the node has stopped")
+        answered = anyio.Event()
+        answers: list[Answer] = []
+
+        def take(answer: Answer) -> None:
+            answers.append(answer)
+            answered.set()
+
+        request_id = next(self._request_ids)
+        self._answers[request_id] = take
+        try:
+            self._inbox.post([Commanded(request_id, command)])
+            await answered.wait()
+        finally:
+            self._answers.pop(request_id, None)
+        return answers[0]
+
+    async def _loop(self) -> None:
+        inbox, clock, node = self._inbox, self._clock, self.node
+        while not self._stopped:
+            events = inbox.drain(EVENTS_PER_TURN)
+            for event in events:
+                self._handle(event)
+            if self._stopped:
+                return
+            now = clock.now()
+            wakeup = node.next_wakeup(now)
+            if wakeup is not None and (wakeup.reason is WakeReason.BACKLOG or wakeup.at_us <= now.mono_us):
+                self._handle(Woke())
+                await anyio.lowlevel.checkpoint()
+                continue
+            if inbox:
+                await anyio.lowlevel.checkpoint()
+                continue
+            limit_us = now.mono_us + MAX_SLEEP_US
+            at_us = limit_us if wakeup is None else min(wakeup.at_us, limit_us)
+            clock.arm(at_us)
+            await inbox.wait()
+            late_us = clock.now().mono_us - at_us
+            if late_us >= 0:
+                self.loop_lag_us = late_us
+                self._handle(Woke())
+
+    def _handle(self, event: Event) -> None:
+        for effect in self.node.handle(event, self._clock.now()):
+            self._perform(effect)
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case Write() | Read():
+                self._store.submit(effect)
+            case StartRuns() | CancelRun():
+                self._executor.submit(effect)
+            case Publish(notice=notice):
+                for observe in self._observers:
+                    observe(notice)
+            case Reply(request_id=request_id, answer=answer):
+                take = self._answers.get(request_id)
+                if take is not None:
+                    take(answer)
+            case Stop():
+                self._stopped = True
