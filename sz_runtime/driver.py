@@ -55,6 +55,8 @@ class Driver:
         self._answers: dict[int, Callable[[Answer], None]] = {}
         self._request_ids = itertools.count(1)
         self._stopped = False
+        self.ended = anyio.Event()
+        """Set when the node has drained or stepped down, and the driver with it."""
         self.loop_lag_us = 0
         """How late the last wake-up came: the lag of the protocol's own event loop."""
 
@@ -68,17 +70,23 @@ class Driver:
         Store and executor are open already and were given `complete`; the caller closes them afterwards.
         """
         self._inbox.bind()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._clock.run, self._inbox.wake)
-            self._handle(Started(opened.term, opened.high_water_us))
-            self.handlers_changed()
-            task_status.started()
-            await self._loop()
-            tasks.cancel_scope.cancel()
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._clock.run, self._inbox.wake)
+                self._handle(Started(opened.term, opened.high_water_us))
+                self.handlers_changed()
+                task_status.started()
+                await self._loop()
+                tasks.cancel_scope.cancel()
+        finally:
+            self._stopped = True
+            self._refuse_open_requests()
+            self.ended.set()
+
+    def _refuse_open_requests(self) -> None:
         gone = Refusal(RefusalCode.STOPPING, "the node has stopped")
-        for answer in self._answers.values():
-            answer(gone)
-        self._answers.clear()
+        for take in list(self._answers.values()):
+            take(gone)
 
     def handlers_changed(self) -> None:
         """Tell the node what the executor can do now."""

@@ -1,0 +1,74 @@
+"""Notices as log lines. One place that says how loud each is."""
+
+import structlog
+
+from sz_protocol.notices import (
+    AttemptFailed,
+    ClockStepped,
+    Ignored,
+    Notice,
+    RunsRecorded,
+    RunUnresponsive,
+    ScheduleParked,
+    ScheduleQuarantined,
+    ScheduleUnparked,
+    SteppedDown,
+    StoreRecovered,
+    StoreTroubled,
+)
+from sz_protocol.records import Outcome, Run, RunState
+
+BAD = {Outcome.FAILED, Outcome.LOST, Outcome.MISSED}
+
+
+class LogObserver:
+    """Writes every notice to structlog; outcomes that a person should see are warnings, routine ones are debug."""
+
+    def __init__(self) -> None:
+        self._log = structlog.get_logger("schedulezero")
+
+    def __call__(self, notice: Notice) -> None:
+        """Take one notice."""
+        log = self._log
+        match notice:
+            case RunsRecorded(runs=runs):
+                for run in runs:
+                    if run.outcome in BAD:
+                        self._log_bad(run)
+            case AttemptFailed(schedule_id=id_, attempt=attempt, reason=reason, error=error):
+                log.warning("attempt_failed", schedule=id_, attempt=attempt, reason=reason, error=first_line(error))
+            case ScheduleParked(schedule_id=id_, reason=reason):
+                log.warning("schedule_parked", schedule=id_, reason=reason)
+            case ScheduleUnparked(schedule_id=id_):
+                log.info("schedule_unparked", schedule=id_)
+            case ScheduleQuarantined(schedule_id=id_, reason=reason):
+                log.error("schedule_quarantined", schedule=id_, reason=reason)
+            case StoreTroubled(reason=reason, detail=detail):
+                log.error("store_failing", reason=reason, detail=detail, meanwhile="nothing new fires; results wait")
+            case StoreRecovered(after_us=after_us):
+                log.info("store_recovered", after_s=round(after_us / 1e6, 3))
+            case ClockStepped(step_us=step_us, held=held):
+                log.warning("clock_stepped", step_s=round(step_us / 1e6, 3), due_times_wait=held)
+            case RunUnresponsive(schedule_id=id_, row=row, attempt=attempt):
+                log.error("run_would_not_stop", schedule=id_, row=row, attempt=attempt)
+            case SteppedDown(term=term):
+                log.critical("stepped_down", term=term, because="another process took the store")
+            case Ignored(what=what, reason=reason):
+                log.info("ignored", what=what, reason=reason)
+
+    def _log_bad(self, run: Run) -> None:
+        assert run.state is RunState.DONE, "an outcome is the end"
+        self._log.warning(
+            "run_" + str(run.outcome),
+            schedule=run.schedule_id,
+            fire_us=run.fire_us,
+            reason=run.reason,
+            attempt=run.attempt,
+            instants=run.count,
+            error=first_line(run.error),
+        )
+
+
+def first_line(text: str | None) -> str | None:
+    """The first line of an error text, for logs; the whole stands in the ledger."""
+    return text.partition("\n")[0] if text else None
