@@ -1,0 +1,212 @@
+"""The simulated executor: handlers that take simulated time, write down what they did, and misbehave as drawn."""
+
+from collections.abc import Callable
+from random import Random
+
+from attrs import Factory, define
+
+from sz_protocol.kernel.effects import CancelReason, CancelRun, StartRun, StartRuns
+from sz_protocol.kernel.events import MethodInfo, RunResult, RunsFinished
+from sz_protocol.records import Outcome, Reason
+from sz_runtime.ports import Complete
+from sz_runtime.simulation.agenda import Agenda
+from sz_runtime.simulation.behaviour import POISON, Behaviour, Ending, Performance, perform
+from sz_runtime.simulation.clock import SimClock
+from sz_runtime.simulation.facts import CancelAsked, ExecutionEnded, ExecutionStarted
+from sz_runtime.simulation.trace import Trace
+
+START_US = 30
+REPORT_US = 60
+"""From order to handler and from its end to the node, as thread hops take."""
+
+Key = tuple[int, int]
+
+
+@define
+class Execution:
+    """One handler at work."""
+
+    start: StartRun
+    performance: Performance
+    started_utc_us: int
+    asked: CancelReason | None = None
+
+
+@define
+class SimExecutor:
+    """Where the handlers of one life of one node run. They write into the trace, which survives the node."""
+
+    node: str
+    incarnation: int
+    agenda: Agenda
+    trace: Trace
+    clock: SimClock
+    behaviours: dict[tuple[str, str], Behaviour]
+    infos: dict[tuple[str, str], MethodInfo]
+    pools: tuple[tuple[str, int], ...]
+    draw: Callable[[str, int], Random]
+    """The random stream of one execution, by run id and attempt."""
+    die: Callable[[str], None] = lambda why: None
+    running: dict[Key, Execution] = Factory(dict)
+    starting: dict[Key, StartRun] = Factory(dict)
+    over: bool = False
+    frozen_until_us: int = 0
+    """Handlers stand still with their process; what would end before this ends then."""
+    _complete: Complete | None = None
+    _report: list[RunResult] = Factory(list)
+
+    def methods(self) -> tuple[tuple[MethodInfo, ...], tuple[tuple[str, int], ...]]:
+        """What can be executed here."""
+        return tuple(self.infos.values()), self.pools
+
+    def open(self, complete: Complete) -> None:
+        """Begin to accept work."""
+        self._complete = complete
+
+    def submit(self, effect: StartRuns | CancelRun) -> None:
+        """Begin these, or ask one to stop."""
+        match effect:
+            case StartRuns(runs):
+                for start in runs:
+                    self.starting[start.row, start.attempt] = start
+                    self.agenda.after(START_US, self._begin, start)
+            case CancelRun(row, attempt, reason):
+                self.trace.add(CancelAsked(self.agenda.now_us, self.node, row, attempt, reason))
+                self.agenda.after(START_US, self._stop, (row, attempt), reason)
+
+    def close(self, timeout_s: float) -> bool:
+        """The process ends: whatever still runs is killed."""
+        self.kill()
+        return True
+
+    def kill(self) -> None:
+        """The process vanished, and every handler with it."""
+        self.over = True
+        for execution in self.running.values():
+            self._write_down(execution.start, "killed", "")
+        self.running.clear()
+        self.starting.clear()
+
+    # --- one execution ------------------------------------------------------------------------------------------------
+
+    def _begin(self, start: StartRun) -> None:
+        if self.over:
+            return
+        if self._asleep(self._begin, start):
+            return
+        self.starting.pop((start.row, start.attempt), None)
+        utc_us = self.clock.now(self.agenda.now_us).utc_us
+        pool = self._pool(start)
+        self.trace.add(
+            ExecutionStarted(
+                self.agenda.now_us,
+                self.node,
+                self.incarnation,
+                start.row,
+                start.attempt,
+                start.schedule_id,
+                start.kind,
+                start.fire_us,
+                start.fence,
+                utc_us,
+                pool,
+            )
+        )
+        behaviour = self.behaviours.get((start.handler_id, start.method), Behaviour())
+        performance = perform(behaviour, self.draw(start.run_id, start.attempt))
+        self.running[start.row, start.attempt] = Execution(start, performance, utc_us)
+        self.agenda.after(performance.lasts_us, self._end, (start.row, start.attempt))
+
+    def _end(self, key: Key) -> None:
+        execution = self.running.get(key)
+        if execution is None or self.over or self._asleep(self._end, key):
+            return
+        match execution.performance.ending:
+            case Ending.SUCCEEDS | Ending.HANGS:
+                self._finish(key, Outcome.SUCCEEDED, "", result='{"ok":true}')
+            case Ending.FAILS:
+                self._finish(key, Outcome.FAILED, Reason.ERROR, error="RuntimeError: the handler raised")
+            case Ending.POISON:
+                self._finish(key, Outcome.FAILED, Reason.ERROR, error=f"ValueError: {POISON}")
+            case Ending.UNSTORABLE:
+                self._finish(
+                    key, Outcome.FAILED, Reason.UNSTORABLE, error="TypeError: a set is no JSON", retryable=False
+                )
+            case Ending.FATAL:
+                self.die("a handler took the process down")
+
+    def _stop(self, key: Key, reason: CancelReason) -> None:
+        if self.over or self._asleep(self._stop, key, reason):
+            return
+        execution = self.running.get(key)
+        if execution is None or execution.asked is not None:
+            return
+        execution.asked = reason
+        if not execution.performance.stubborn:
+            self.agenda.after(execution.performance.stops_after_us, self._stopped, key)
+
+    def _stopped(self, key: Key) -> None:
+        execution = self.running.get(key)
+        if execution is None or self.over or self._asleep(self._stopped, key):
+            return
+        assert execution.asked is not None
+        self._finish(key, Outcome.CANCELLED, execution.asked.value, error="cancelled")
+
+    def _finish(
+        self,
+        key: Key,
+        outcome: Outcome,
+        reason: str,
+        *,
+        result: str | None = None,
+        error: str | None = None,
+        retryable: bool = True,
+    ) -> None:
+        execution = self.running.pop(key)
+        self._write_down(execution.start, outcome.value, reason)
+        if not self._report:
+            self.agenda.after(REPORT_US, self._deliver)
+        self._report.append(
+            RunResult(
+                row=key[0],
+                attempt=key[1],
+                outcome=outcome,
+                reason=reason,
+                started_us=execution.started_utc_us,
+                finished_us=self.clock.now(self.agenda.now_us).utc_us,
+                result=result,
+                error=error,
+                retryable=retryable,
+            )
+        )
+
+    def _deliver(self) -> None:
+        results, self._report = tuple(self._report), []
+        if not self.over and self._complete is not None:
+            self._complete([RunsFinished(results)])
+
+    def _write_down(self, start: StartRun, how: str, reason: str) -> None:
+        self.trace.add(
+            ExecutionEnded(
+                self.agenda.now_us,
+                self.node,
+                self.incarnation,
+                start.row,
+                start.attempt,
+                start.schedule_id,
+                how,
+                reason,
+                self._pool(start),
+            )
+        )
+
+    def _pool(self, start: StartRun) -> str:
+        info = self.infos.get((start.handler_id, start.method))
+        return info.pool if info is not None else ""
+
+    def _asleep(self, action: Callable[..., None], *arguments: object) -> bool:
+        """Put `action` off when the process stands still."""
+        if self.agenda.now_us >= self.frozen_until_us:
+            return False
+        self.agenda.at(self.frozen_until_us, action, *arguments)
+        return True

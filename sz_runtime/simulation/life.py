@@ -1,0 +1,208 @@
+"""One life of one simulated node: what the driver does in production, done without an event loop.
+
+Take an event, let the machine handle it, perform the effects in list order, arm the next wake-up. Completions come
+back through the agenda, never re-entrantly. Between any two of these the node can be struck: killed, or held up.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from attrs import Factory, define
+
+from sz_protocol.kernel.effects import CancelRun, Effect, Publish, Read, Reply, StartRuns, Stop, Write
+from sz_protocol.kernel.events import Event, RunsFinished, Woke
+from sz_protocol.kernel.machine import Machine
+from sz_protocol.kernel.now import SECOND_US, WakeReason
+from sz_runtime.ports import Executor, Store
+from sz_runtime.simulation.agenda import Agenda
+from sz_runtime.simulation.clock import SimClock
+from sz_runtime.simulation.facts import Answered, BacklogEnded, NodeRaised, Told
+from sz_runtime.simulation.steps import Point
+from sz_runtime.simulation.trace import Trace
+
+TURN_US = 20
+"""What one turn of the driver takes while a backlog lasts."""
+LONGEST_SLEEP_US = 30 * SECOND_US
+ENDLESS_WAKES = 20_000
+
+POINT_OF: dict[type[Any], Point] = {
+    Write: Point.WRITE,
+    Read: Point.READ,
+    StartRuns: Point.START,
+    CancelRun: Point.CANCEL,
+}
+
+
+class Owner(Protocol):
+    """Who keeps the life: its host."""
+
+    def struck(self, point: Point) -> bool:
+        """Whether something was planned for this point; it has been done now."""
+        ...
+
+    def raised(self) -> None:
+        """A machine raised: the process is gone."""
+        ...
+
+    def ended(self) -> None:
+        """The node has ordered its own stop."""
+        ...
+
+
+@define(eq=False)
+class Life:
+    """A node between its start and its end. `over`: nothing reaches it any more."""
+
+    owner: Owner
+    name: str
+    agenda: Agenda
+    trace: Trace
+    clock: SimClock
+    machine: Machine
+    store: Store
+    executor: Executor
+    over: bool = False
+    frozen_until_us: int = 0
+    steps: int = 0
+    inbox: deque[Event] = Factory(deque)
+    held: list[Effect] = Factory(list)
+    """Effects that a stall keeps from being performed."""
+    _armed_at_us: int | None = None
+    _armed: int = 0
+    _streak: int = 0
+
+    # --- events in ----------------------------------------------------------------------------------------------------
+
+    def take(self, events: Sequence[Event]) -> None:
+        """Handle these, now or when the node stands still no more."""
+        if self.over:
+            return
+        self.inbox.extend(events)
+        self._drain()
+
+    def _drain(self) -> None:
+        while self.inbox and not self.over and not self.is_frozen:
+            self._step(self.inbox.popleft())
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the node stands still at this moment."""
+        return self.agenda.now_us < self.frozen_until_us
+
+    def freeze(self, until_us: int) -> None:
+        """Stand still until then."""
+        self.frozen_until_us = max(self.frozen_until_us, until_us)
+        self.agenda.at(self.frozen_until_us, self._thaw)
+
+    def _thaw(self) -> None:
+        if self.over or self.is_frozen:
+            return
+        effects, self.held = self.held, []
+        self._perform(effects)
+        self._drain()
+
+    # --- one step -----------------------------------------------------------------------------------------------------
+
+    def _step(self, event: Event) -> None:
+        if isinstance(event, RunsFinished) and self.owner.struck(Point.RESULT):
+            if not self.over:
+                self.inbox.appendleft(event)
+            return
+        self.steps += 1
+        now = self.clock.now(self.agenda.now_us)
+        try:
+            effects = self.machine.handle(event, now)
+        except Exception as error:
+            self._raised(type(event).__name__, error)
+            return
+        self._perform(effects)
+
+    def _perform(self, effects: list[Effect]) -> None:
+        for place, effect in enumerate(effects):
+            point = POINT_OF.get(type(effect))
+            if point is not None and self.owner.struck(point):
+                self.held = effects[place:]
+                return
+            self._perform_one(effect)
+            if self.over:
+                return
+        self._arm()
+
+    def _perform_one(self, effect: Effect) -> None:
+        match effect:
+            case Write() | Read():
+                self.store.submit(effect)
+            case StartRuns() | CancelRun():
+                self.executor.submit(effect)
+            case Publish(notice):
+                kind = type(notice).__name__
+                if kind != "RunsRecorded":
+                    about, detail = _about(notice)
+                    self.trace.add(Told(self.agenda.now_us, self.name, kind, about, detail))
+            case Reply(request_id, reply):
+                detail = str(getattr(reply, "code", getattr(reply, "detail", "")))
+                self.trace.add(Answered(self.agenda.now_us, self.name, request_id, type(reply).__name__, detail))
+            case Stop():
+                self.owner.ended()
+
+    def _raised(self, event: str, error: Exception) -> None:
+        self.trace.add(NodeRaised(self.agenda.now_us, self.name, event, f"{type(error).__name__}: {error}"))
+        self.owner.raised()
+
+    # --- wake-ups -------------------------------------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        """Plan the next `Woke`, as the driver does: soon for a backlog, at the latest after 30 s."""
+        now = self.clock.now(self.agenda.now_us)
+        try:
+            wakeup = self.machine.next_wakeup(now)
+        except Exception as error:
+            self._raised("next_wakeup", error)
+            return
+        latest_us = now.mono_us + LONGEST_SLEEP_US
+        if wakeup is not None and wakeup.reason is WakeReason.BACKLOG:
+            self._arm_at(self.agenda.now_us + TURN_US, self._wake_for_backlog)
+            return
+        if self._streak:
+            self.trace.add(BacklogEnded(self.agenda.now_us, self.name, self._streak))
+            self._streak = 0
+        if wakeup is not None and wakeup.at_us <= now.mono_us:
+            self._raised("next_wakeup", ValueError(f"{wakeup.reason} lies in the past and is no backlog"))
+            return
+        at_us = latest_us if wakeup is None else min(wakeup.at_us, latest_us)
+        self._arm_at(self.clock.true_at(at_us), self._wake)
+
+    def _arm_at(self, at_us: int, action: Callable[[int], None]) -> None:
+        if self._armed_at_us == at_us:
+            return
+        self._armed_at_us = at_us
+        self._armed += 1
+        self.agenda.at(at_us, action, self._armed)
+
+    def rearm(self) -> None:
+        """The clocks have changed under the node: its timer fires at another true time."""
+        if not self.over and not self.is_frozen and not self.held:
+            self._armed_at_us = None
+            self._arm()
+
+    def _wake(self, number: int) -> None:
+        if number == self._armed and not self.over:
+            self._armed_at_us = None
+            self.take((Woke(),))
+
+    def _wake_for_backlog(self, number: int) -> None:
+        if number != self._armed or self.over:
+            return
+        self._streak += 1
+        if self._streak > ENDLESS_WAKES:
+            self._raised("Woke", RuntimeError("a backlog does not shrink"))
+            return
+        self._wake(number)
+
+
+def _about(notice: object) -> tuple[str, str]:
+    """Whom a notice concerns and what it says, as text."""
+    about = getattr(notice, "schedule_id", getattr(notice, "what", ""))
+    parts = [getattr(notice, name, None) for name in ("row", "attempt", "outcome", "reason", "step_us", "detail")]
+    return str(about), " ".join(str(part) for part in parts if part is not None)

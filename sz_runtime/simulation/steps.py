@@ -1,0 +1,255 @@
+"""What can be done to a simulated world, one step at a time. A plan is a list of steps; so is a scenario script.
+
+Each step has one line of text, see `scenario_text`.
+"""
+
+from enum import StrEnum
+
+from attrs import frozen
+
+from sz_protocol.definition import MisfirePolicy
+from sz_runtime.simulation.network import Weather
+
+
+class Point(StrEnum):
+    """Where in a node's work a crash or a stall can strike exactly. The first five are between a check and its effect
+    in the node, the others in its store: before it applies a round of writes, before it syncs, when it has synced,
+    and when its answer has not yet been handed over."""
+
+    WRITE = "before write"
+    READ = "before read"
+    START = "before start"
+    CANCEL = "before cancel"
+    RESULT = "before result"
+    COMMIT = "before commit"
+    SYNC = "before sync"
+    SYNCED = "after sync"
+    ANSWER = "before answer"
+
+
+NODE_POINTS = (Point.WRITE, Point.READ, Point.START, Point.CANCEL, Point.RESULT)
+
+
+@frozen
+class Advance:
+    """Let this much true time pass."""
+
+    us: int
+
+
+@frozen
+class Start:
+    """Start a node. `by_force`: although another one holds its store (the lock was lost)."""
+
+    node: str
+    by_force: bool = False
+
+
+@frozen
+class Crash:
+    """Kill a node: now, or when it next reaches `point`. It starts again after `restart_us` (None: not by itself).
+    `power`: its machine loses power, so that its monotonic clock begins again."""
+
+    node: str
+    point: Point | None = None
+    restart_us: int | None = None
+    power: bool = False
+
+
+@frozen
+class Drain:
+    """Ask a node to stop in order. It starts again after `restart_us` (None: not by itself)."""
+
+    node: str
+    grace_us: int
+    restart_us: int | None = None
+
+
+class StallKind(StrEnum):
+    """PAUSE stops the process, handlers too; STALL the protocol loop alone; SUSPEND the machine (like PAUSE, from
+    inside: clocks go on)."""
+
+    PAUSE = "pause"
+    STALL = "stall"
+    SUSPEND = "suspend"
+
+
+@frozen
+class Stall:
+    """A node stands still for a while: now, or when it next reaches `point`."""
+
+    node: str
+    kind: StallKind
+    us: int
+    point: Point | None = None
+
+
+@frozen
+class StepClock:
+    """The wall clock of a node jumps."""
+
+    node: str
+    us: int
+
+
+@frozen
+class DriftClock:
+    """Both clocks of a node run faster than true time by this many millionths."""
+
+    node: str
+    ppm: int
+
+
+@frozen
+class TrustClock:
+    """A node begins or ceases to know the wall time. Ceasing sets its wall clock `error_us` off, as a device without
+    a battery does at boot; beginning sets it right."""
+
+    node: str
+    trusted: bool
+    error_us: int = 0
+
+
+class DiskState(StrEnum):
+    """What a store's disk does."""
+
+    OK = "ok"
+    FULL = "full"
+    FAILING = "failing"
+
+
+@frozen
+class SetDisk:
+    """The disk under a store changes its ways."""
+
+    store: str
+    state: DiskState
+
+
+@frozen
+class SetStore:
+    """A store becomes slow by a factor, doubtful by a chance, or goes down."""
+
+    store: str
+    slow: float = 1.0
+    unknown: float = 0.0
+    down: bool = False
+
+
+@frozen
+class Rewind:
+    """A node crashes and its store is restored from the copy made `us` ago; it starts again after `restart_us`."""
+
+    node: str
+    us: int
+    restart_us: int
+
+
+@frozen
+class Partition:
+    """Cut every link between places of different groups."""
+
+    groups: tuple[tuple[str, ...], ...]
+
+
+@frozen
+class Cut:
+    """Cut one link in one direction."""
+
+    sender: str
+    to: str
+
+
+@frozen
+class Mend:
+    """Heal the network: at once, or link by link in random order over `swizzle_us`."""
+
+    swizzle_us: int = 0
+
+
+@frozen
+class SetWeather:
+    """The network changes its ways."""
+
+    weather: Weather
+
+
+@frozen
+class PauseSchedule:
+    """A person pauses a schedule."""
+
+    node: str
+    schedule_id: str
+
+
+@frozen
+class ResumeSchedule:
+    """A person resumes a schedule."""
+
+    node: str
+    schedule_id: str
+    missed: MisfirePolicy
+
+
+@frozen
+class TriggerSchedule:
+    """A person runs a schedule's method once, now."""
+
+    node: str
+    schedule_id: str
+    key: str
+
+
+@frozen
+class CancelRuns:
+    """A person cancels whatever runs or waits of a schedule."""
+
+    node: str
+    schedule_id: str
+
+
+@frozen
+class Configure:
+    """A new configuration is applied that holds only the jobs with these indices (into the plan's jobs)."""
+
+    node: str
+    jobs: tuple[int, ...]
+
+
+@frozen
+class SetMethods:
+    """The handlers of a node change: those of `without` (schedule ids) are gone until the next such step."""
+
+    node: str
+    without: tuple[str, ...] = ()
+
+
+@frozen
+class Heal:
+    """Everything is put right: network, disks, clocks, handlers; dead nodes are started."""
+
+
+Step = (
+    Advance
+    | Start
+    | Crash
+    | Drain
+    | Stall
+    | StepClock
+    | DriftClock
+    | TrustClock
+    | SetDisk
+    | SetStore
+    | Rewind
+    | Partition
+    | Cut
+    | Mend
+    | SetWeather
+    | PauseSchedule
+    | ResumeSchedule
+    | TriggerSchedule
+    | CancelRuns
+    | Configure
+    | SetMethods
+    | Heal
+)

@@ -1,0 +1,250 @@
+"""The tables of a simulated store: schedules, runs, attempts, with every change undoable.
+
+A crash undoes the transactions that were applied and not yet synced; a rewind undoes those made since the copy was
+taken. The rules of each change are those of `sz_protocol.changes`; the contract suite of the stores holds this one to
+them as it holds SQLite.
+"""
+
+from bisect import bisect_left, insort
+from typing import Any
+
+from attrs import Factory, define, evolve, frozen
+
+from sz_protocol.changes import (
+    Change,
+    DropRuns,
+    InsertAttempts,
+    InsertRuns,
+    MoveCursors,
+    PutSchedules,
+    UpdateRuns,
+)
+from sz_protocol.records import Attempt, Run, RunState, Schedule, ScheduleState
+
+Identity = str | int
+AttemptKey = tuple[int, int]
+
+
+@frozen
+class ScheduleStep:
+    """A schedule as it was (None: absent) and is after a change."""
+
+    before: Schedule | None
+    after: Schedule | None
+
+
+@frozen
+class RunStep:
+    """A run as it was (None: absent) and is (None: dropped) after a change."""
+
+    before: Run | None
+    after: Run | None
+
+
+@frozen
+class AttemptStep:
+    """An attempt that was added (or dropped with its run)."""
+
+    before: Attempt | None
+    after: Attempt | None
+
+
+Step = ScheduleStep | RunStep | AttemptStep
+
+
+@define
+class Tables:
+    """All rows of one store. `apply` takes the changes of one transaction, or none of them."""
+
+    schedules: dict[str, Schedule] = Factory(dict)
+    runs: dict[int, Run] = Factory(dict)
+    attempts: dict[AttemptKey, Attempt] = Factory(dict)
+    rows_by_key: dict[bytes, int] = Factory(dict)
+    unfinished: dict[int, None] = Factory(dict)
+    due: list[tuple[int, str]] = Factory(list)
+    """(next_due_us, id) of ACTIVE schedules, in order."""
+
+    def apply(self, changes: tuple[Change, ...]) -> tuple[list[Step], tuple[Identity, ...]]:
+        """The steps that were taken and nothing, or no step and the identities that were refused."""
+        steps: list[Step] = []
+        refused: list[Identity] = []
+        for change in changes:
+            refused += self._apply_one(change, steps)
+        if refused:
+            self.undo(steps)
+            return [], tuple(dict.fromkeys(refused))
+        return steps, ()
+
+    def undo(self, steps: list[Step]) -> None:
+        """Take back `steps`, the last first."""
+        for step in reversed(steps):
+            match step:
+                case ScheduleStep(before, after):
+                    self._set_schedule(after, before)
+                case RunStep(before, after):
+                    self._set_run(after, before)
+                case AttemptStep(before, after):
+                    self._set_attempt(after, before)
+
+    # --- changes --------------------------------------------------------------------------------------------------
+
+    def _apply_one(self, change: Change, steps: list[Step]) -> list[Identity]:
+        match change:
+            case PutSchedules():
+                return self._put_schedules(change, steps)
+            case MoveCursors():
+                return self._move_cursors(change, steps)
+            case InsertRuns():
+                return self._insert_runs(change, steps)
+            case UpdateRuns():
+                return self._update_runs(change, steps)
+            case InsertAttempts():
+                for attempt in change.attempts:
+                    if (attempt.row, attempt.attempt) not in self.attempts:
+                        self._take(AttemptStep(None, attempt), steps)
+            case DropRuns():
+                self._drop_runs(change, steps)
+        return []
+
+    def _put_schedules(self, change: PutSchedules, steps: list[Step]) -> list[Identity]:
+        refused: list[Identity] = []
+        for schedule, expected_us in zip(change.schedules, change.expected_cursors_us, strict=True):
+            stored = self.schedules.get(schedule.id)
+            if stored is None:
+                allowed = schedule.rev == 1 and expected_us is None
+            else:
+                allowed = stored.rev == schedule.rev - 1 and stored.cursor_us == expected_us
+            if allowed:
+                self._take(ScheduleStep(stored, schedule), steps)
+            else:
+                refused.append(schedule.id)
+        return refused
+
+    def _move_cursors(self, change: MoveCursors, steps: list[Step]) -> list[Identity]:
+        refused: list[Identity] = []
+        for move in change.moves:
+            stored = self.schedules.get(move.schedule_id)
+            if (
+                stored is None
+                or stored.rev != move.rev
+                or stored.cursor_us != move.expected_us
+                or stored.state is not ScheduleState.ACTIVE
+            ):
+                refused.append(move.schedule_id)
+                continue
+            moved = evolve(stored, cursor_us=move.cursor_us, next_due_us=move.next_due_us)
+            if move.next_due_us is None:
+                moved = evolve(moved, state=ScheduleState.FINISHED)
+            self._take(ScheduleStep(stored, moved), steps)
+        return refused
+
+    def _insert_runs(self, change: InsertRuns, steps: list[Step]) -> list[Identity]:
+        refused: list[Identity] = []
+        for run in change.runs:
+            if run.run_key in self.rows_by_key or run.row in self.runs:
+                refused.append(run.row)
+            else:
+                self._take(RunStep(None, run), steps)
+        return refused
+
+    def _update_runs(self, change: UpdateRuns, steps: list[Step]) -> list[Identity]:
+        refused: list[Identity] = []
+        for run, expected in zip(change.runs, change.expected_attempts, strict=True):
+            stored = self.runs.get(run.row)
+            if stored is None or stored.state is RunState.DONE or stored.attempt != expected:
+                refused.append(run.row)
+            else:
+                self._take(RunStep(stored, run), steps)
+        return refused
+
+    def _drop_runs(self, change: DropRuns, steps: list[Step]) -> None:
+        old = [run for run in self.runs.values() if run.state is RunState.DONE and ended_us(run) < change.before_us]
+        old.sort(key=lambda run: (ended_us(run), run.row))
+        for run in old[: change.limit]:
+            for attempt in self.attempts_of(run.row):
+                self._take(AttemptStep(attempt, None), steps)
+            self._take(RunStep(run, None), steps)
+
+    def attempts_of(self, row: int) -> list[Attempt]:
+        """The kept attempts of one run, in order."""
+        found = (self.attempts.get((row, number)) for number in range(1, self.runs[row].attempt + 1))
+        return [attempt for attempt in found if attempt is not None]
+
+    # --- rows and their indexes -------------------------------------------------------------------------------------
+
+    def _take(self, step: Step, steps: list[Step]) -> None:
+        match step:
+            case ScheduleStep(before, after):
+                self._set_schedule(before, after)
+            case RunStep(before, after):
+                self._set_run(before, after)
+            case AttemptStep(before, after):
+                self._set_attempt(before, after)
+        steps.append(step)
+
+    def _set_schedule(self, before: Schedule | None, after: Schedule | None) -> None:
+        if before is not None:
+            del self.schedules[before.id]
+            if is_due(before):
+                del self.due[bisect_left(self.due, (before.next_due_us, before.id))]
+        if after is not None:
+            self.schedules[after.id] = after
+            if is_due(after):
+                insort(self.due, due_key(after))
+
+    def _set_run(self, before: Run | None, after: Run | None) -> None:
+        if before is not None and (after is None or before.run_key != after.run_key):
+            del self.runs[before.row]
+            del self.rows_by_key[before.run_key]
+            self.unfinished.pop(before.row, None)
+        if after is None:
+            return
+        self.runs[after.row] = after
+        self.rows_by_key[after.run_key] = after.row
+        if after.state is RunState.DONE:
+            self.unfinished.pop(after.row, None)
+        else:
+            self.unfinished[after.row] = None
+
+    def _set_attempt(self, before: Attempt | None, after: Attempt | None) -> None:
+        if before is not None:
+            del self.attempts[before.row, before.attempt]
+        if after is not None:
+            self.attempts[after.row, after.attempt] = after
+
+
+def is_due(schedule: Schedule) -> bool:
+    """Whether the index of due times holds this schedule."""
+    return schedule.state is ScheduleState.ACTIVE and schedule.next_due_us is not None
+
+
+def due_key(schedule: Schedule) -> tuple[int, str]:
+    """Where the index of due times holds this schedule."""
+    assert schedule.next_due_us is not None
+    return schedule.next_due_us, schedule.id
+
+
+def ended_us(run: Run) -> int:
+    """When a DONE row was finished: by its handler, or by the decision that it would not be executed."""
+    return run.decided_us if run.finished_us is None else run.finished_us
+
+
+def text_fits(changes: tuple[Change, ...]) -> tuple[Identity, ...]:
+    """Rows whose text no database takes (a lone surrogate is not Unicode text)."""
+    bad: list[Identity] = []
+    for change in changes:
+        if isinstance(change, InsertRuns | UpdateRuns):
+            bad += [run.row for run in change.runs if not _is_text(run.error) or not _is_text(run.result)]
+        elif isinstance(change, InsertAttempts):
+            bad += [attempt.row for attempt in change.attempts if not _is_text(attempt.error)]
+    return tuple(bad)
+
+
+def _is_text(value: Any) -> bool:
+    if value is None:
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
