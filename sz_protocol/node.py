@@ -5,6 +5,7 @@ of bounded length.
 """
 
 from collections import deque
+from collections.abc import Iterable
 from random import Random
 
 from attrs import Factory, define
@@ -32,6 +33,7 @@ from sz_protocol.kernel.events import (
     WriteDone,
     WriteFailed,
 )
+from sz_protocol.kernel.machine import Machine
 from sz_protocol.kernel.now import Now, WakeReason, Wakeup, earliest
 from sz_protocol.machines.catalog import Catalog
 from sz_protocol.machines.execution import Execution
@@ -100,6 +102,10 @@ class Node:
             ]
         )
 
+    def _tell(self, machines: Iterable[Machine], event: Event, now: Now, effects: list[Effect]) -> None:
+        for machine in machines:
+            effects += machine.handle(event, now)
+
     def _route(self, event: Event, now: Now, effects: list[Effect], work: deque[Event]) -> None:
         """Hand an event to those whom it concerns. Answers of the store go to whoever owns the operation."""
         match event:
@@ -117,18 +123,15 @@ class Node:
                 effects += self.execution.handle(event, now)
                 effects += self.catalog.handle(event, now)
             case ReadDone() | ReadFailed():
-                for machine in (self.recovery, self.catalog, self.scheduling, self.execution):
-                    effects += machine.handle(event, now)
+                self._tell((self.recovery, self.catalog, self.scheduling, self.execution), event, now, effects)
             case Started():
                 # Execution first: it takes the term that every later write carries.
-                for machine in (self.execution, self.scheduling, self.recovery):
-                    effects += machine.handle(event, now)
+                self._tell((self.execution, self.scheduling, self.recovery), event, now, effects)
             case Woke():
-                for machine in (self.scheduling, self.execution, self.catalog, self.recovery, self.retention):
-                    effects += machine.handle(event, now)
+                everyone = (self.scheduling, self.execution, self.catalog, self.recovery, self.retention)
+                self._tell(everyone, event, now, effects)
             case HandlersChanged() | StopRequested() | RunsRecovered():
-                for machine in (self.execution, self.catalog, self.scheduling, self.retention):
-                    effects += machine.handle(event, now)
+                self._tell((self.execution, self.catalog, self.scheduling, self.retention), event, now, effects)
         self._collect(work)
 
     def _collect(self, work: deque[Event]) -> None:

@@ -41,7 +41,7 @@ from sz_protocol.machines.schedule_edits import (
 )
 from sz_protocol.notices import Ignored, RunsRecorded, ScheduleParked, ScheduleQuarantined, ScheduleUnparked
 from sz_protocol.ops import Ops
-from sz_protocol.queries import Query, ScheduleIds, SchedulesById, SchedulesPage
+from sz_protocol.queries import ScheduleIds, SchedulesById, SchedulesPage
 from sz_protocol.records import Run, RunKind, RunState, Schedule, ScheduleState, run_key
 from sz_protocol.settings import Settings
 
@@ -74,7 +74,7 @@ class Job:
     chunks: deque[tuple[str, ...]] = Factory(deque)
     definitions: dict[str, Definition] = Factory(dict)
     edits: tuple[Edit, ...] = ()
-    listing: Query | None = None
+    listing: ScheduleIds | SchedulesPage | None = None
     tally: Applied = Factory(Applied)
     tries: int = 0
 
@@ -159,7 +159,7 @@ class Catalog:
             return self._list(retire, ScheduleIds(job.task.source, limit=CHUNK))
         return self._finish(job)
 
-    def _list(self, job: Job, query: Query) -> list[Effect]:
+    def _list(self, job: Job, query: ScheduleIds | SchedulesPage) -> list[Effect]:
         """Find out which schedules a job is about, a page at a time."""
         op = self.ops.next()
         job.listing = query
@@ -215,15 +215,15 @@ class Catalog:
             case Resume(missed=policy):
                 return edit_resume(existing, policy, context)
             case ParkWanted(state=state, reason=reason):
-                return edit_park(existing, state, reason, context) or self._still_active(existing)
+                edit = edit_park(existing, state, reason, context)
+                if edit is None:
+                    # Nothing to park after all: scheduling, which let go of it, takes it back.
+                    self.outbox.append(SchedulesStored((existing,)))
+                return edit
             case Retire():
                 return edit_retire(existing, context)
             case _:
                 return edit_unpark(existing, context)
-
-    def _still_active(self, existing: Schedule) -> None:
-        """Nothing to park after all: scheduling, which let go of it, takes it back."""
-        self.outbox.append(SchedulesStored((existing,)))
 
     def _on_trigger(self, job: Job, trigger: Trigger, found: dict[str, Schedule], now: Now) -> list[Effect]:
         assert job.request_id is not None, "a trigger is always asked for"
