@@ -1,0 +1,46 @@
+"""What can be wrong with a trigger, said so that a person can mend it."""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from typing import TypeAlias
+
+Path: TypeAlias = tuple[str | int, ...]
+Problem: TypeAlias = tuple[Path, str]
+
+
+class TriggerError(ValueError):
+    """A trigger that cannot be accepted. `problems` holds every mistake found, each as (path, message)."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems: list[Problem] = list(problems)
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        return "; ".join(
+            f"{'.'.join(map(str, path))}: {message}" if path else message for path, message in self.problems
+        )
+
+
+class CannotAdvance(Exception):  # callers quarantine the schedule
+    """No fire was found within the bounded search: the schedule has to be set aside, alone."""
+
+    def __init__(self, after_us: int, reason: str) -> None:
+        self.after_us = after_us
+        self.reason = reason
+        super().__init__(after_us, reason)
+
+    def __str__(self) -> str:
+        return f"cannot find a fire after {self.after_us} us: {self.reason}"
+
+
+def nearest(word: str, choices: Sequence[str]) -> str:
+    """The hint `; did you mean 'x'?` for the closest of `choices`, or nothing when none is close."""
+    by_lower = {choice.lower(): choice for choice in choices}
+    found = get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.6)
+    return f"; did you mean {by_lower[found[0]]!r}?" if found else ""
+
+
+def refuse_if(problems: Sequence[Problem]) -> None:
+    """Raise all of `problems` in one TriggerError, if there are any."""
+    if problems:
+        raise TriggerError(problems)

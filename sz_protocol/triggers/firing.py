@@ -1,0 +1,233 @@
+"""When a trigger fires: pure functions over the records.
+
+Everything goes through `_next`, the first fire after an instant and within a limit. The limit makes every search end:
+time itself ends with the year 2199 (`LAST_US`), and the one search that may go on fruitlessly until then, for
+instants that all members of `AllOf` share, is bounded in steps.
+"""
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import islice
+from typing import Final
+
+import attrs
+
+from .errors import CannotAdvance
+from .instants import DAY_S, DEFAULT_ANCHOR_US, FIRST_US, LAST_US, SECOND_US, to_us, wall_datetime
+from .local_fires import LocalFires, of_calendar, of_cron
+from .records import AllOf, AnyOf, Calendar, Cron, Date, EveryNth, Except, Interval, Trigger
+from .zones import zone
+
+ALL_OF_STEPS: Final = 10_000
+
+
+@attrs.frozen
+class Missed:
+    """What was due in a stretch of time: the latest instants, ascending, and what lies before them, counted."""
+
+    kept: tuple[int, ...]
+    dropped: int
+    first_dropped_us: int | None
+    last_dropped_us: int | None
+
+
+def next_fire(trigger: Trigger, after_us: int) -> int | None:
+    """The first fire strictly after `after_us`; None when there is none any more.
+
+    Strictly increasing when fed its own answers, and independent of what was asked before. Raises CannotAdvance when
+    the search was given up (AllOf of things that do not coincide).
+    """
+    return _next(trigger, after_us, LAST_US)
+
+
+def fires_between(trigger: Trigger, from_us: int, to_us: int) -> Iterator[int]:
+    """All fires with from_us <= fire < to_us, ascending, found one by one as they are taken."""
+    fire_us = _next(trigger, from_us - 1, to_us - 1)
+    while fire_us is not None:
+        yield fire_us
+        fire_us = _next(trigger, fire_us, to_us - 1)
+
+
+def missed(trigger: Trigger, after_us: int, until_us: int, keep: int) -> Missed:
+    """What fired after `after_us` and up to and with `until_us`: the latest `keep` instants, and exact counts.
+
+    Intervals are counted at once, cron and calendar triggers in a time that grows with the months between and with
+    `keep`; any, all, except and every_nth are walked through.
+    """
+    match trigger:
+        case Cron() | Calendar() | Interval():
+            total = count(trigger, after_us + 1, until_us + 1)
+            kept = _latest(trigger, after_us + 1, until_us + 1, min(keep + 1, total))
+        case _:
+            total, tail = 0, deque[int](maxlen=keep + 1)
+            for fire_us in fires_between(trigger, after_us + 1, until_us + 1):
+                total += 1
+                tail.append(fire_us)
+            kept = list(tail)
+    if total <= keep:
+        return Missed(tuple(kept), 0, None, None)
+    return Missed(tuple(kept[1:]), total - keep, _next(trigger, after_us, until_us), kept[0])
+
+
+def _latest(trigger: Cron | Calendar | Interval, from_us: int, to_us: int, keep: int) -> list[int]:
+    from_us, to_us = _within(trigger, from_us, to_us)
+    if not isinstance(trigger, Interval):
+        return local_fires(trigger).latest_us(from_us, to_us, keep)
+    period_us = trigger.period_us
+    last_us = to_us - 1 - (to_us - 1 - trigger.anchor_us) % period_us
+    return [last_us - back * period_us for back in range(keep - 1, -1, -1)]
+
+
+def count(trigger: Trigger, from_us: int, to_us: int) -> int:
+    """How many fires there are with from_us <= fire < to_us; not for any and all, which are not countable."""
+    from_us, to_us = _within(trigger, from_us, to_us)
+    if from_us >= to_us:
+        return 0
+    match trigger:
+        case Cron() | Calendar():
+            return local_fires(trigger).count(from_us, to_us)
+        case Interval(period_us=period_us, anchor_us=anchor_us):
+            return (to_us - 1 - anchor_us) // period_us - (from_us - 1 - anchor_us) // period_us
+        case Date(at_us=at_us):
+            return int(from_us <= at_us < to_us)
+        case Except(trigger=inner):
+            blocked = zip(*blackouts(trigger), strict=True)
+            covered = ((max(from_us, begin), min(to_us, end)) for begin, end in blocked)
+            return count(inner, from_us, to_us) - sum(count(inner, low, high) for low, high in covered if low < high)
+        case EveryNth(n=n, offset=offset):
+            before, upto = _number(trigger, from_us - 1), _number(trigger, to_us - 1)
+            return (upto - offset - 1) // n - (before - offset - 1) // n
+        case AnyOf() | AllOf():
+            raise TypeError("any and all cannot be counted; EveryNth refuses them")
+
+
+def local_fires(trigger: Cron | Calendar) -> LocalFires:
+    """The shared fires behind a trigger that follows a wall clock, without its bounds."""
+    if isinstance(trigger, Cron):
+        return of_cron(trigger.expression, trigger.timezone, trigger.dst, trigger.day_rule)
+    return of_calendar(
+        trigger.every,
+        trigger.unit,
+        trigger.time_s,
+        trigger.start_date,
+        trigger.month_end,
+        trigger.timezone,
+        trigger.dst,
+    )
+
+
+def _within(trigger: Trigger, from_us: int, to_us: int) -> tuple[int, int]:
+    """The stretch cut to the trigger's bounds and to the years that there are."""
+    from_us, to_us = max(from_us, FIRST_US), min(to_us, LAST_US + 1)
+    if isinstance(trigger, Date):
+        return from_us, to_us
+    if trigger.start_us is not None:
+        from_us = max(from_us, trigger.start_us)
+    if trigger.end_us is not None:
+        to_us = min(to_us, trigger.end_us + 1)
+    return from_us, to_us
+
+
+def _next(trigger: Trigger, after_us: int, limit_us: int) -> int | None:
+    """The first fire with after_us < fire <= limit_us."""
+    if isinstance(trigger, Date):
+        return trigger.at_us if after_us < trigger.at_us <= limit_us else None
+    start_us, end_us = trigger.start_us, trigger.end_us
+    if start_us is not None and start_us > after_us:
+        after_us = start_us - 1
+    if end_us is not None and end_us < limit_us:
+        limit_us = end_us
+    match trigger:
+        case Cron():
+            fires = of_cron(trigger.expression, trigger.timezone, trigger.dst, trigger.day_rule)
+            return fires.next_us(after_us, limit_us)
+        case Interval():
+            after_us = max(after_us, FIRST_US - 1)
+            fire_us = after_us + trigger.period_us - (after_us - trigger.anchor_us) % trigger.period_us
+            return fire_us if fire_us <= limit_us and fire_us <= LAST_US else None
+        case Calendar():
+            return local_fires(trigger).next_us(after_us, limit_us)
+        case AnyOf(triggers=members):
+            found = [fire for member in members if (fire := _next(member, after_us, limit_us)) is not None]
+            return min(found, default=None)
+        case AllOf():
+            return _next_of_all(trigger, after_us, limit_us)
+        case Except():
+            return _next_except(trigger, after_us, limit_us)
+        case EveryNth():
+            return _next_nth(trigger, after_us, limit_us)
+
+
+def _next_of_all(trigger: AllOf, after_us: int, limit_us: int) -> int | None:
+    """Leap to the latest of the members' next fires until they agree."""
+    at_us = after_us
+    for _ in range(ALL_OF_STEPS):
+        fires: list[int] = []
+        for member in trigger.triggers:
+            fire_us = _next(member, at_us, limit_us)
+            if fire_us is None:
+                return None
+            fires.append(fire_us)
+        at_us = max(fires) - 1
+        if min(fires) > at_us:
+            return min(fires)
+    raise CannotAdvance(after_us, f"the triggers of all did not coincide within {ALL_OF_STEPS} steps")
+
+
+def _next_except(trigger: Except, after_us: int, limit_us: int) -> int | None:
+    begins, ends = blackouts(trigger)
+    fire_us = _next(trigger.trigger, after_us, limit_us)
+    while fire_us is not None:  # at most once per blackout, since each is left at its end
+        index = bisect_right(begins, fire_us) - 1
+        if index < 0 or fire_us >= ends[index]:
+            return fire_us
+        fire_us = _next(trigger.trigger, ends[index] - 1, limit_us)
+    return None
+
+
+def _next_nth(trigger: EveryNth, after_us: int, limit_us: int) -> int | None:
+    origin_us = DEFAULT_ANCHOR_US if trigger.start_us is None else trigger.start_us
+    after_us = max(after_us, origin_us - 1)
+    skip = (trigger.offset - _number(trigger, after_us)) % trigger.n
+    inner = trigger.trigger
+    if isinstance(inner, Interval) and skip:
+        first_us = _next(inner, after_us, limit_us)
+        return None if first_us is None else _next(inner, first_us + (skip - 1) * inner.period_us, limit_us)
+    return next(islice(fires_between(inner, after_us + 1, limit_us + 1), skip, None), None)
+
+
+def _number(trigger: EveryNth, at_us: int) -> int:
+    """How many fires of the inner trigger there are from the origin up to and with `at_us`."""
+    origin_us = DEFAULT_ANCHOR_US if trigger.start_us is None else trigger.start_us
+    inner = trigger.trigger
+    if at_us < origin_us:
+        return 0
+    if isinstance(inner, Cron | Calendar) and origin_us >= DEFAULT_ANCHOR_US:
+        # Counting from 1970 is shared by all that have this pattern, and remembered piece by piece.
+        low_us, high_us = _within(inner, origin_us, at_us + 1)
+        fires = local_fires(inner)
+        return fires.rank(high_us - 1) - fires.rank(low_us - 1) if low_us < high_us else 0
+    return count(inner, origin_us, at_us + 1)
+
+
+@lru_cache(maxsize=1024)
+def blackouts(trigger: Except) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The begins and the excluded ends, in microseconds, of the stretches blacked out: ascending, none touching."""
+    spans = list(trigger.windows)
+    where = zone(trigger.timezone)
+    for day in trigger.dates:
+        midnight_s = to_us(wall_datetime(0).replace(year=day.year, month=day.month, day=day.day)) // SECOND_US
+        spans += [
+            (begin * SECOND_US, end * SECOND_US) for begin, end in where.utc_spans(midnight_s, midnight_s + DAY_S)
+        ]
+    begins: list[int] = []
+    ends: list[int] = []
+    for begin, end in sorted(spans):
+        if ends and begin <= ends[-1]:
+            ends[-1] = max(ends[-1], end)
+        else:
+            begins.append(begin)
+            ends.append(end)
+    return tuple(begins), tuple(ends)
