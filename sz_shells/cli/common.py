@@ -1,0 +1,109 @@
+"""What every command shares: finding the configuration and its ledger, printing, and ending with the right code.
+
+Exit codes: 0 ok, 1 failed, 2 usage or configuration.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sz_runtime.config import Config
+    from sz_runtime.ports import Store
+
+OK, FAILED, USAGE = 0, 1, 2
+
+Output = Literal["table", "json"]
+OutputOption = Annotated[Output, Parameter(name=["--output", "-o"], help="How to print: table or json.")]
+DEFAULT_CONFIGS = ("schedulezero.yaml", "config.yaml", "deployments/default/config.yaml")
+
+
+def fail(message: str, code: int = FAILED) -> NoReturn:
+    """End with one clear message on standard error."""
+    sys.stderr.write(message.rstrip("\n") + "\n")
+    raise SystemExit(code)
+
+
+def find_config(config: str | None) -> str:
+    """The configuration that was named, or the first of the usual places."""
+    if config is not None:
+        return config
+    for candidate in DEFAULT_CONFIGS:
+        if Path(candidate).is_file():
+            return candidate
+    fail(f"no configuration named, and none of {', '.join(DEFAULT_CONFIGS)} is here", USAGE)
+
+
+def load_or_exit(config: str | None, overrides: Mapping[str, object] | None = None) -> "Config":
+    """Load a configuration; located errors end the command with code 2."""
+    from sz_runtime.config import ConfigError, load_config
+
+    try:
+        return load_config(find_config(config), overrides=dict(overrides or {}))
+    except ConfigError as wrong:
+        fail(str(wrong), USAGE)
+
+
+def store_of(config: "Config") -> "Store":
+    """The store that a configuration names, not opened: `query` reads it beside a running server."""
+    from sz_runtime.plugins import UnknownPlugin, load_plugin
+
+    datastore = config.components.scheduler.datastore
+    try:
+        factory = load_plugin("stores", datastore.type)
+    except UnknownPlugin as unknown:
+        fail(str(unknown), USAGE)
+    store: Store = factory(datastore.path) if datastore.type == "sqlite" else factory()
+    return store
+
+
+def ledger_of(config: "Config") -> "Store":
+    """Like `store_of`, for commands that need a ledger which other processes can read; fails where there is none."""
+    datastore = config.components.scheduler.datastore
+    if datastore.type == "memory":
+        fail("datastore type memory keeps its ledger inside the server: there is nothing to read from outside")
+    if datastore.type == "sqlite" and not Path(datastore.path).exists():
+        fail(f"{datastore.path}: no ledger yet: has `schedulezero run` been started here?")
+    return store_of(config)
+
+
+def iso(us: int | None) -> str | None:
+    """UTC microseconds as ISO 8601; microseconds only where they are not zero."""
+    if us is None:
+        return None
+    seconds, rest = divmod(us, 1_000_000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest).isoformat()
+
+
+def emit_json(value: Any) -> None:
+    """Print a value as JSON."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")
+
+
+def console(*, stderr: bool = False) -> "Console":
+    """A console that honours NO_COLOR and does not wrap what goes into a pipe."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else int(os.environ.get("COLUMNS", "200"))
+    return Console(file=stream, width=width, soft_wrap=not stream.isatty(), highlight=False)
+
+
+def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    """Print rows as a plain table."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    console().print(table)
