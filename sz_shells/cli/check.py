@@ -1,0 +1,100 @@
+"""`schedulezero check`: is this configuration right, and will its handlers be found?"""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from sz_shells.cli.common import FAILED, OK, OutputOption, emit_json, find_config, load_or_exit, print_table
+
+if TYPE_CHECKING:
+    from sz_runtime.config import Config
+
+
+def check(
+    config: str | None = None,
+    /,
+    *,
+    effective: Annotated[bool, Parameter(help="Show every value and where it came from.")] = False,
+    schema: Annotated[bool, Parameter(help="Print the JSON Schema of configurations and stop.")] = False,
+    imports: Annotated[bool, Parameter(help="Also import the handler modules and look for each method.")] = True,
+    strict: Annotated[bool, Parameter(help="Let warnings fail the check too.")] = False,
+    output: OutputOption = "table",
+) -> int:
+    """Check a configuration: errors with file, line and key end with code 2, all of them in one pass.
+
+    Handler modules and methods that cannot be found are warnings: their schedules would be parked, not lost.
+
+    Parameters
+    ----------
+    config
+        Configuration file, or the directory or name of a deployment.
+    """
+    if schema:
+        from sz_runtime.config import json_schema
+
+        emit_json(json_schema())
+        return OK
+    loaded = load_or_exit(config)
+    warnings = [str(problem) for problem in loaded.warnings]
+    if imports:
+        warnings += handler_warnings(loaded)
+    if output == "json":
+        emit_json(
+            {
+                "config": find_config(config),
+                "mode": str(loaded.deployment.mode),
+                "schedules": len(loaded.schedules),
+                "warnings": warnings,
+                **({"effective": effective_rows(loaded)} if effective else {}),
+            }
+        )
+    else:
+        for line in warnings:
+            sys.stderr.write(f"{line}\n")
+        if effective:
+            rows = effective_rows(loaded)
+            print_table("", ("key", "value", "from"), ((r["key"], r["value"], r["from"]) for r in rows))
+        count = len(loaded.schedules)
+        noun = "schedule" if count == 1 else "schedules"
+        mode = loaded.deployment.mode
+        sys.stdout.write(f"{find_config(config)}: ok: mode {mode}, {count} {noun}, {len(warnings)} warnings\n")
+    return FAILED if strict and warnings else OK
+
+
+def handler_warnings(config: "Config") -> list[str]:
+    """What would keep schedules from firing: modules that do not import, methods that nobody registers."""
+    from sz_runtime.config import check_modules
+    from sz_runtime.handler_modules import import_handler_modules
+    from sz_runtime.handlers import default_registry
+
+    if not config.components.handlers.local.enabled:
+        return []
+    missing = check_modules(config)
+    warnings = [str(problem) for problem in missing]
+    absent = {problem.value for problem in missing}
+    modules = [name for name in config.components.handlers.local.modules if name not in absent]
+    warnings += [str(problem) for problem in import_handler_modules(modules)]
+    known = {method.key for method in default_registry().methods()}
+    for definition in config.schedules:
+        if (definition.handler_id, definition.method) not in known:
+            warnings.append(
+                f"schedule {definition.id!r} would be parked: handler {definition.handler_id!r} "
+                f"has no method {definition.method!r}"
+            )
+    return warnings
+
+
+def effective_rows(config: "Config") -> list[dict[str, object]]:
+    """Every value of the configuration with its origin, secrets redacted."""
+    rows: list[dict[str, object]] = []
+
+    def walk(prefix: str, value: object) -> None:
+        if isinstance(value, dict) and value:
+            for key, inner in value.items():
+                walk(f"{prefix}.{key}" if prefix else str(key), inner)
+        else:
+            rows.append({"key": prefix, "value": value, "from": config.origins.get(prefix, "default")})
+
+    walk("", config.redacted_dict())
+    return rows

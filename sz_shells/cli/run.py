@@ -1,0 +1,131 @@
+"""`schedulezero run`: a server in the foreground."""
+
+import signal
+import sys
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from sz_shells.cli.common import FAILED, OK, USAGE, fail, find_config, load_or_exit
+
+if TYPE_CHECKING:
+    from sz_runtime.components import ComponentManager
+    from sz_runtime.config import Config
+
+Backend = Literal["asyncio", "trio"]
+
+
+def run(
+    config: str | None = None,
+    /,
+    *,
+    backend: Annotated[Backend, Parameter(help="The event loop to run on.")] = "asyncio",
+    verbose: Annotated[bool, Parameter(name=["--verbose", "-v"], help="Log routine events too.")] = False,
+) -> int:
+    """Run the schedules of a configuration until SIGTERM or Ctrl-C, which drain: nothing new starts, running handlers
+    may end, outcomes are written. SIGHUP reads the configuration again.
+
+    Parameters
+    ----------
+    config
+        Configuration file, or the directory or name of a deployment.
+    """
+    import anyio
+
+    from sz_runtime.ports import StoreError
+
+    path = find_config(config)
+    loaded = load_or_exit(path)
+    if backend == "trio" and not _has_trio():
+        fail("--backend trio needs the package trio: pip install 'schedulezero[trio]'", USAGE)
+    set_up_logging(verbose)
+    options = {"use_uvloop": False} if backend == "asyncio" else {}
+    try:
+        return anyio.run(_serve, loaded, path, backend, backend=backend, backend_options=options)
+    except* StoreError as broken:
+        sys.stderr.write(f"{broken.exceptions[0]}\n")
+    return FAILED
+
+
+async def _serve(config: "Config", path: str, backend: Backend) -> int:
+    import anyio
+
+    from sz_runtime.components import ComponentManager
+    from sz_runtime.observing import LogObserver
+
+    async with anyio.create_task_group() as tasks:
+        scope = tasks.cancel_scope
+        async with ComponentManager(config, backend=backend, observers=[LogObserver()]) as manager:
+            tasks.start_soon(_signals, manager, path)
+            await manager.wait()
+            failed = manager.failed
+        scope.cancel()
+    return FAILED if failed else OK
+
+
+async def _signals(manager: "ComponentManager", path: str) -> None:
+    import anyio
+    import structlog
+
+    log = structlog.get_logger("schedulezero")
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        stopping = False
+        async for number in signals:
+            if number == signal.SIGHUP:
+                await _reload(manager, path)
+            elif stopping:
+                log.warning("stopping_now", because="a second signal came")
+                manager.stop(grace_s=0)
+            else:
+                stopping = True
+                log.info("draining", signal=signal.Signals(number).name)
+                manager.stop()
+
+
+async def _reload(manager: "ComponentManager", path: str) -> None:
+    import structlog
+
+    from sz_runtime.config import ConfigError, load_config
+
+    log = structlog.get_logger("schedulezero")
+    try:
+        config = load_config(path)
+    except ConfigError as wrong:
+        # A broken file must not harm a running server: it goes on with what it has.
+        log.error("reload_refused", problems=str(wrong))
+        return
+    for line in await manager.reload(config):
+        log.info("reloaded", what=line)
+
+
+def _has_trio() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("trio") is not None
+
+
+def set_up_logging(verbose: bool) -> None:
+    """structlog to standard error: coloured for a person, plain key=value lines for a file."""
+    import logging
+    import os
+
+    import structlog
+
+    colours = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    renderer: structlog.typing.Processor
+    if colours:
+        renderer = structlog.dev.ConsoleRenderer()
+    else:
+        renderer = structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"])
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
