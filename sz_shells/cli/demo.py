@@ -1,0 +1,222 @@
+"""`schedulezero demo`: a real server on SQLite, killed with -9 and started again, and an account of what became due."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from attrs import frozen
+from cyclopts import Parameter, validators
+
+from sz_shells.cli.common import FAILED, OK, console, fail, iso
+from sz_shells.cli.demo_handlers import DIARY
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sz_protocol.records import Run, Schedule
+    from sz_shells.stores.sqlite import SqliteStore
+
+CONFIG = """\
+deployment:
+  name: demo
+  mode: minimal
+components:
+  tornado: {{enabled: false}}
+  scheduler:
+    datastore: {{type: sqlite, path: "{database}"}}
+  handlers:
+    local: {{enabled: true, modules: [sz_shells.cli.demo_handlers]}}
+schedules:
+  - id: every-second
+    handler_id: demo
+    method: heartbeat
+    trigger: {{type: interval, seconds: 1}}
+    misfire: {{policy: all}}
+  - id: every-two-seconds-by-cron
+    handler_id: demo
+    method: report
+    params: {{pages: 12}}
+    trigger: {{type: cron, expression: "*/2 * * * * *", timezone: Europe/Berlin}}
+  - id: fails-then-retries
+    handler_id: demo
+    method: flaky
+    trigger: {{type: interval, seconds: 3}}
+    retry: {{attempts: 3, base: 0.2, max: 1}}
+  - id: just-once
+    handler_id: demo
+    method: once
+    trigger: {{type: date, run_date: "{once}"}}
+"""
+DOWN_S = 2.0
+
+
+@frozen
+class Account:
+    """What became due, what the ledger says of it, what the handlers wrote down themselves."""
+
+    due: int
+    accounted: int
+    outcomes: Counter[str]
+    missing: int
+    doubled: int
+    unexecuted: int
+    open: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether every due instant has exactly one outcome, and every success an execution."""
+        return not (self.missing or self.doubled or self.unexecuted or self.open)
+
+
+def demo(
+    *,
+    seconds: Annotated[float, Parameter(validator=validators.Number(gte=8, lte=3600), help="How long to run.")] = 15,
+) -> int:
+    """Watch a server work, be killed, and lose nothing.
+
+    Runs a real server on SQLite in a temporary directory, with cron, interval and date schedules; kills it with -9
+    once, starts it again, and compares what became due with the ledger and with what the handlers wrote down.
+    """
+    with tempfile.TemporaryDirectory(prefix="schedulezero-demo-") as folder:
+        return _demo(Path(folder), seconds)
+
+
+def _demo(folder: Path, seconds: float) -> int:
+    out = console()
+    config, database, diary = folder / "schedulezero.yaml", folder / "ledger.db", folder / "diary.txt"
+    once = datetime.now(UTC) + timedelta(seconds=min(4.0, seconds / 3))
+    config.write_text(CONFIG.format(database=database, once=once.isoformat()))
+    diary.touch()
+    out.print(f"[bold]A server on SQLite[/] in {folder}, four schedules:")
+    out.print("  every second · every two seconds by cron · one that fails first and is retried · one date\n")
+    started = time.monotonic()
+    kill_at = started + (seconds - DOWN_S) / 2
+    seen: set[int] = set()
+    with _server(config, diary) as first:
+        _watch(out, database, seen, first, kill_at)
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+    out.print(f"\n[bold red]kill -9[/] of the server's process {first.pid}; nobody is watching for {DOWN_S:.0f} s\n")
+    time.sleep(DOWN_S)
+    with _server(config, diary) as second:
+        out.print(f"[bold green]started again[/] as process {second.pid}: it catches up\n")
+        _watch(out, database, seen, second, started + seconds)
+        second.send_signal(signal.SIGTERM)
+        code = second.wait(timeout=30)
+    _show_new(out, _store(database), seen)
+    if code != 0:
+        fail(f"the server ended with code {code}:\n{(folder / 'server.log').read_text()[-2000:]}")
+    account = take_account(_store(database), diary)
+    _tell(out, account)
+    return OK if account.holds else FAILED
+
+
+@contextmanager
+def _server(config: Path, diary: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    with (config.parent / "server.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sz_shells.cli.main", "run", str(config)],
+            env={**os.environ, DIARY: str(diary)},
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def _store(database: Path) -> "SqliteStore":
+    from sz_shells.stores.sqlite import SqliteStore
+
+    return SqliteStore(database)
+
+
+def _watch(out: "Console", database: Path, seen: set[int], server: "subprocess.Popen[bytes]", until: float) -> None:
+    """Print outcomes as the ledger gets them, until the time is over."""
+    while time.monotonic() < until:
+        if server.poll() is not None:
+            fail(f"the server ended by itself:\n{(database.parent / 'server.log').read_text()[-2000:]}")
+        if database.exists():
+            _show_new(out, _store(database), seen)
+        time.sleep(max(0.0, min(0.2, until - time.monotonic())))
+
+
+def _show_new(out: "Console", store: "SqliteStore", seen: set[int]) -> None:
+    from sz_protocol.queries import RunsPage
+    from sz_protocol.records import RunState
+    from sz_runtime.ports import StoreError
+
+    try:
+        page: tuple[Run, ...] = store.query(RunsPage(limit=60, state=RunState.DONE))
+    except StoreError:
+        return  # The server has not made its tables yet.
+    for run in sorted(page, key=lambda run: (run.finished_us or 0, run.row)):
+        if run.row not in seen:
+            seen.add(run.row)
+            out.print(_line(run))
+
+
+def _line(run: "Run") -> str:
+    colour = {"succeeded": "green", "failed": "red", "lost": "red"}.get(str(run.outcome), "yellow")
+    wall = (iso(run.fire_us) or "")[11:19]
+    tries = f", attempt {run.attempt}" if run.attempt > 1 else ""
+    return f"  {wall}  {run.schedule_id:<26} [{colour}]{run.outcome}[/] ({run.reason}{tries})"
+
+
+def take_account(store: "SqliteStore", diary: Path) -> Account:
+    """Compare three things that do not know of each other: the triggers, the ledger and the handlers' diary."""
+    from sz_protocol.queries import RunsPage, SchedulesPage
+    from sz_protocol.triggers import fires_between
+
+    rows: tuple[Run, ...] = store.query(RunsPage(limit=1_000_000))
+    schedules: tuple[Schedule, ...] = store.query(SchedulesPage())
+    written = {line.split(" ")[1] for line in diary.read_text().splitlines()}
+    accounted: Counter[tuple[str, int]] = Counter((run.schedule_id, run.fire_us) for run in rows)
+    due = {
+        (schedule.id, at_us)
+        for schedule in schedules
+        for at_us in fires_between(schedule.definition.trigger, schedule.created_us + 1, schedule.cursor_us + 1)
+    }
+    return Account(
+        due=len(due),
+        accounted=len(accounted),
+        outcomes=Counter(f"{run.outcome} ({run.reason})" for run in rows if run.outcome is not None),
+        missing=len(due - set(accounted)),
+        doubled=sum(count - 1 for count in accounted.values()),
+        unexecuted=sum(run.outcome == "succeeded" and run.run_id not in written for run in rows),
+        open=sum(run.outcome is None for run in rows),
+    )
+
+
+def _tell(out: "Console", account: Account) -> None:
+    out.print(
+        "\n[bold]The account[/], taken from the triggers, the ledger and what the handlers wrote down themselves:"
+    )
+    out.print(f"  instants that became due       {account.due}")
+    out.print(f"  instants with an outcome       {account.accounted}")
+    for outcome, count in sorted(account.outcomes.items()):
+        out.print(f"    {outcome:<28} {count}", highlight=False)
+    out.print(f"  doubled                        {account.doubled}")
+    out.print(f"  missing                        {account.missing}")
+    out.print(f"  still open                     {account.open}")
+    out.print(f"  successes without an execution {account.unexecuted}")
+    if account.holds:
+        out.print("\n[bold green]Nothing was lost, nothing was doubled.[/]\n")
+    else:
+        out.print("\n[bold red]The account does not balance: that is a bug, please report it.[/]\n")
+    out.print("Next: write a handler and a schedulezero.yaml as the README shows, then")
+    out.print("  schedulezero check     is the configuration right?")
+    out.print("  schedulezero run       run it")
+    out.print("  schedulezero runs      what became of every due instant")
