@@ -1,0 +1,193 @@
+"""From what a handler did to the result that the core is told: outcome, reason, JSON text, error text. All bounded."""
+
+import asyncio
+import inspect
+import json
+import math
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+from sz_protocol.kernel.effects import CancelReason
+from sz_protocol.kernel.events import RunResult
+from sz_protocol.records import Outcome, Reason
+from sz_runtime.live_run import LiveRun
+from sz_runtime.run_context import DoNotRetry, RunCancelled
+
+RESULT_LIMIT = 64 * 1024
+"""Characters of JSON (ASCII) that a result may take."""
+ERROR_LIMIT = 4096
+_MESSAGE_LIMIT = 1000
+_FRAMES = 8
+_LEAVES = 5
+_DEPTH = 200
+_OURS = ("sz_runtime/executor", "sz_runtime\\executor")
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+def returned(live: LiveRun, value: Any, finished_us: int) -> RunResult:
+    """The handler came back with a value."""
+    start = live.start
+    if live.noticed and live.asked is not None:
+        return _cancelled(live, live.asked, finished_us, "the handler returned after it was asked to stop")
+    if value is None:
+        return RunResult(start.row, start.attempt, Outcome.SUCCEEDED, "", live.started_us, finished_us)
+    try:
+        text = _encode(value)
+    except Exception as error:  # whatever a foreign object's methods may raise
+        return not_stored(live, why_unstorable(value) or describe(error), finished_us)
+    if len(text) > RESULT_LIMIT:
+        return not_stored(
+            live, f"the result takes {len(text)} bytes as JSON; {RESULT_LIMIT} can be stored", finished_us
+        )
+    return RunResult(start.row, start.attempt, Outcome.SUCCEEDED, "", live.started_us, finished_us, text)
+
+
+def raised(live: LiveRun, error: BaseException, finished_us: int) -> RunResult:
+    """The handler came back with an exception, its own or the cancellation that was asked for."""
+    if live.noticed and live.asked is not None:
+        wanted = isinstance(error, RunCancelled) or _is_cancellation(error)
+        return _cancelled(live, live.asked, finished_us, None if wanted else describe(error))
+    text = describe(error)
+    return RunResult(
+        row=live.start.row,
+        attempt=live.start.attempt,
+        outcome=Outcome.FAILED,
+        reason=Reason.ERROR.value,
+        started_us=live.started_us,
+        finished_us=finished_us,
+        error=f"cancelled, but not by the scheduler: {text}" if _is_cancellation(error) else text,
+        retryable=not isinstance(error, DoNotRetry),
+    )
+
+
+def not_stored(live: LiveRun, why: str, finished_us: int) -> RunResult:
+    """The handler did its work, but what it returned cannot be kept: doing it again would not help."""
+    return RunResult(
+        row=live.start.row,
+        attempt=live.start.attempt,
+        outcome=Outcome.FAILED,
+        reason=Reason.UNSTORABLE.value,
+        started_us=live.started_us,
+        finished_us=finished_us,
+        error=clean(why),
+        retryable=False,
+    )
+
+
+def refused(row: int, attempt: int, reason: Reason, why: str, at_us: int) -> RunResult:
+    """The handler was not called, and could not be another time either."""
+    return RunResult(
+        row=row,
+        attempt=attempt,
+        outcome=Outcome.FAILED,
+        reason=reason.value,
+        started_us=at_us,
+        finished_us=at_us,
+        error=clean(why),
+        retryable=False,
+    )
+
+
+def cancelled_unstarted(row: int, attempt: int, reason: CancelReason, at_us: int) -> RunResult:
+    """The handler was not called: the run was cancelled before its turn came."""
+    return RunResult(row, attempt, Outcome.CANCELLED, reason.value, at_us, at_us)
+
+
+def why_unstorable(value: Any) -> str:
+    """Type and path of the first thing in `value` that JSON cannot hold; empty when there is none."""
+    for path, problem in _problems(value, "$", 0):
+        return f"the result cannot be stored as JSON: {path} is {problem}"
+    return ""
+
+
+def describe(error: BaseException) -> str:
+    """Type and message, the innermost frames, and the cause; at most ERROR_LIMIT characters."""
+    lines = [_headline(error)]
+    innermost = traceback.extract_tb(error.__traceback__, limit=-_FRAMES)
+    shown = traceback.format_list([frame for frame in innermost if not _is_ours(frame.filename)])
+    lines += [line.rstrip("\n") for line in shown]
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is not None:
+        lines.append(f"caused by {_headline(cause)}")
+    return clean("\n".join(lines))[:ERROR_LIMIT]
+
+
+def clean(text: str) -> str:
+    """Text that every store can hold: no lone surrogates, no NUL."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+
+
+def _cancelled(live: LiveRun, reason: CancelReason, finished_us: int, error: str | None) -> RunResult:
+    return RunResult(
+        row=live.start.row,
+        attempt=live.start.attempt,
+        outcome=Outcome.CANCELLED,
+        reason=reason.value,
+        started_us=live.started_us,
+        finished_us=finished_us,
+        error=error,
+    )
+
+
+def _headline(error: BaseException) -> str:
+    if not isinstance(error, BaseExceptionGroup):
+        return f"{_type_name(error)}: {_message(error)}"
+    leaves = list(_leaves(error))
+    shown = "; ".join(f"{_type_name(leaf)}: {_message(leaf)[:200]}" for leaf in leaves[:_LEAVES])
+    more = f"; and {len(leaves) - _LEAVES} more" if len(leaves) > _LEAVES else ""
+    return f"{_type_name(error)}: {str(error.message)[:200]}: {shown}{more}"
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _type_name(error: BaseException) -> str:
+    kind = type(error)
+    return (
+        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    )
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)[:_MESSAGE_LIMIT]
+    except Exception as broken:  # an exception whose own __str__ fails
+        return f"(its message cannot be read: {type(broken).__name__})"
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    """A cancellation of either event loop, alone or as all that a group holds."""
+    return all(
+        isinstance(leaf, asyncio.CancelledError) or type(leaf).__qualname__ == "Cancelled" for leaf in _leaves(error)
+    )
+
+
+def _is_ours(filename: str) -> bool:
+    return any(part in filename for part in _OURS)
+
+
+def _problems(value: Any, path: str, depth: int) -> Iterator[tuple[str, str]]:
+    if depth > _DEPTH:
+        yield path, f"nested more than {_DEPTH} levels deep (or contains itself)"
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str | int | float | bool | None):
+                yield f"{path}[{str(key)[:50]!r}]", f"under a key of type {type(key).__qualname__}"
+            else:
+                yield from _problems(inner, f"{path}.{str(key)[:50]}", depth + 1)
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            yield from _problems(inner, f"{path}[{index}]", depth + 1)
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            yield path, f"the number {value!r}"
+    elif not isinstance(value, str | int | bool | None):
+        kind = type(value)
+        hint = "; a plain function returned it unawaited: declare it async" if inspect.iscoroutine(value) else ""
+        yield path, f"a {kind.__module__}.{kind.__qualname__}{hint}".replace("a builtins.", "a ")
