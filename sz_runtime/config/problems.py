@@ -1,0 +1,57 @@
+"""What is wrong with a configuration, each problem at its place."""
+
+from collections.abc import Iterable
+
+from attrs import frozen
+
+from sz_protocol.wire_values import quote
+
+Path = tuple[str | int, ...]
+
+
+@frozen
+class Mark:
+    """A place in a file, counted from 1."""
+
+    line: int
+    column: int
+
+
+@frozen
+class Problem:
+    """`file` may also be "environment NAME" or "flag"; then `line` is 0. `key` is the dotted key."""
+
+    file: str
+    line: int
+    column: int
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}"
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used. `problems` holds all of them, by line; the text has one line for each."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = in_order(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """By file, line and column; flags and the environment first."""
+    return sorted(problems, key=lambda problem: (problem.line > 0, problem.file, problem.line, problem.column))
+
+
+def dotted(path: Path) -> str:
+    """("schedules", 0, "id") is "schedules[0].id". Always one printable line."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            name = part if part.isprintable() and len(part) <= 60 else quote(part)
+            text += f".{name}" if text else name
+    return text if len(text) <= 200 else f"{text[:200]}..."
