@@ -4,7 +4,8 @@ Every change that could meet a newer truth is a compare-and-set. A store answers
 with the identities it refused (schedule ids or run rows), and leaves nothing of that operation behind.
 """
 
-from attrs import frozen
+from attrs import define, frozen
+from attrs.setters import frozen as refuse
 
 from sz_protocol.records import Attempt, Run, Schedule
 
@@ -18,7 +19,7 @@ class PutSchedules:
     expected_cursors_us: tuple[int | None, ...]
 
 
-@frozen
+@define(on_setattr=refuse, unsafe_hash=True)
 class CursorMove:
     """Advance one cursor, if rev and cursor are still those that the decision was made on, and the schedule is
     ACTIVE. `finished` marks a trigger with no fire time left (state FINISHED)."""

@@ -6,7 +6,8 @@ from enum import StrEnum
 from hashlib import blake2b
 from random import Random
 
-from attrs import frozen
+from attrs import define
+from attrs.setters import frozen as refuse
 
 from sz_protocol.definition import Definition, Misfire, MisfirePolicy, Overlap, OverlapPolicy, Retry, Semantics
 from sz_protocol.kernel.now import MINUTE_US, SECOND_US
@@ -24,7 +25,7 @@ def spread_offset(uid: str, window_us: int) -> int:
     return int.from_bytes(blake2b(uid.encode(), digest_size=8, person=b"spread").digest(), "big") % window_us
 
 
-@frozen
+@define(on_setattr=refuse, unsafe_hash=True)
 class Passed:
     """Instants of one schedule that are due and undecided, oldest first: the latest ones one by one, those before
     them as a range (`folded` instants from `folded_from_us` to `folded_until_us`), and those before the window
@@ -39,7 +40,7 @@ class Passed:
     expired_until_us: int = 0
 
 
-@frozen
+@define(on_setattr=refuse, unsafe_hash=True)
 class Verdict:
     """What becomes of one due instant or folded range: executed when `outcome` is None."""
 
@@ -69,6 +70,8 @@ def decide_misfire(
     others SKIP and LATEST execute the newest only; ALL executes the newest `max`, one after the other, at most
     `rate_per_s`.
     """
+    if len(passed.instants) == 1 and grace_of(misfire, policy) is None and not passed.folded and not passed.expired:
+        return [Verdict(passed.instants[0])]  # The hot path: on time, or late with nothing else waiting.
     verdicts: list[Verdict] = []
     if passed.expired:
         verdicts.append(_folded(passed.expired, passed.expired_from_us, passed.expired_until_us, Reason.WINDOW))

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from attrs import frozen
+from attrs import define, frozen
+from attrs.setters import frozen as refuse
 
 from sz_protocol.changes import Change
 from sz_protocol.notices import Notice
@@ -36,7 +37,7 @@ class Read:
     query: Query
 
 
-@frozen
+@define(on_setattr=refuse, unsafe_hash=True)
 class StartRun:
     """One execution to begin. `deadline_us` is on the monotonic clock (None: no time-out)."""
 

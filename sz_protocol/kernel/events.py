@@ -3,7 +3,8 @@
 from enum import StrEnum
 from typing import Any
 
-from attrs import frozen
+from attrs import define, frozen
+from attrs.setters import frozen as refuse
 
 from sz_protocol.commands import Command
 from sz_protocol.policy import Verdict
@@ -72,7 +73,7 @@ class ReadFailed:
     detail: str = ""
 
 
-@frozen
+@define(on_setattr=refuse, unsafe_hash=True)
 class RunResult:
     """How one execution ended. `outcome` is SUCCEEDED, FAILED or CANCELLED; `retryable` is False where another
     attempt cannot help (unknown method, invalid parameters, a result that cannot be stored). `started_us` and
@@ -133,7 +134,7 @@ class StopRequested:
 # --- facts that machines tell each other through the node ------------------------------------------------------
 
 
-@frozen
+@define(on_setattr=refuse, unsafe_hash=True)
 class Firing:
     """What became due of one schedule: the verdicts on its instants, and the cursor that they carry it to from
     `from_us`."""

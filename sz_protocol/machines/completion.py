@@ -94,16 +94,7 @@ def _interrupted(run: Run, definition: Definition, result: RunResult, now_us: in
 
 
 def _done(run: Run, result: RunResult, outcome: Outcome, reason: str) -> Run:
-    return evolve(
-        run,
-        state=RunState.DONE,
-        outcome=outcome,
-        reason=reason,
-        started_us=result.started_us,
-        finished_us=result.finished_us,
-        result=result.result,
-        error=result.error,
-    )
+    return run.done(outcome, reason, result.started_us, result.finished_us, result.result, result.error)
 
 
 def _history(run: Run, outcome: Outcome, reason: str, result: RunResult) -> Attempt:

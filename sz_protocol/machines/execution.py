@@ -209,7 +209,7 @@ class Execution:
             run, lane_width(definition.overlap), now
         ):
             # The row's own number is its first claim: what needs no waiting costs one write, not two.
-            run = evolve(run, state=RunState.LEASED, attempt=1, fence=run.row)
+            run = run.leased(1, run.row)
             self.table.runs[run.row] = run
         return run
 
@@ -229,7 +229,7 @@ class Execution:
                 placement.free(row)
                 continue
             expected.append(run.attempt)
-            run = evolve(run, state=RunState.LEASED, attempt=run.attempt + 1, fence=self.writer.ops.next_claim())
+            run = run.leased(run.attempt + 1, self.writer.ops.next_claim())
             self.table.runs[row] = run
             claimed.append(run)
         if claimed:

@@ -9,7 +9,8 @@ SCHED-5 a schedule that cannot advance stands still alone. SCHED-6 memory follow
 from enum import Enum, auto
 from heapq import heappop, heappush
 
-from attrs import Factory, define, frozen
+from attrs import Factory, define
+from attrs.setters import frozen as refuse
 
 from sz_protocol.kernel.effects import Effect, Publish, Read
 from sz_protocol.kernel.events import (
@@ -59,7 +60,7 @@ MOVES: Moves[SchedulingState] = {
 }
 
 
-@frozen
+@define(on_setattr=refuse, unsafe_hash=True)
 class Paged:
     """A schedule in memory, with its cursor where the decisions made so far have carried it."""
 
