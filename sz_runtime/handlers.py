@@ -62,7 +62,7 @@ class LocalHandlerRegistry:
     def __init__(self) -> None:
         self._methods: dict[Key, Method] = {}
         self._generations: dict[Key, object] = {}
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: dict[object, Callable[[], None]] = {}
         self._lock = Lock()
 
     def register(
@@ -145,8 +145,13 @@ class LocalHandlerRegistry:
 
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call `listener` after every change, in the thread that made it; returns what ends that."""
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+        ticket = object()
+        self._listeners[ticket] = listener
+
+        def unsubscribe() -> None:
+            self._listeners.pop(ticket, None)
+
+        return unsubscribe
 
     def _add(self, entries: list[Method]) -> None:
         for entry in entries:
@@ -171,7 +176,7 @@ class LocalHandlerRegistry:
         raise HandlerExists(f"{name} is registered twice: first at {old.where}, again at {entry.where}")
 
     def _tell(self) -> None:
-        for listener in tuple(self._listeners):
+        for listener in tuple(self._listeners.values()):
             listener()
 
 

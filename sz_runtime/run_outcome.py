@@ -34,8 +34,8 @@ def returned(live: LiveRun, value: Any, finished_us: int) -> RunResult:
         return RunResult(start.row, start.attempt, Outcome.SUCCEEDED, "", live.started_us, finished_us)
     try:
         text = _encode(value)
-    except Exception as error:  # whatever a foreign object's methods may raise
-        return not_stored(live, why_unstorable(value) or describe(error), finished_us)
+    except BaseException as error:  # whatever a foreign object's methods may raise
+        return not_stored(live, _why_not_encoded(value, error), finished_us)
     if len(text) > RESULT_LIMIT:
         return not_stored(
             live, f"the result takes {len(text)} bytes as JSON; {RESULT_LIMIT} can be stored", finished_us
@@ -103,6 +103,18 @@ def why_unstorable(value: Any) -> str:
 
 def describe(error: BaseException) -> str:
     """Type and message, the innermost frames, and the cause; at most ERROR_LIMIT characters."""
+    try:
+        return clean(_described(error))[:ERROR_LIMIT]
+    except Exception as broken:  # a foreign exception may be broken in any way
+        return f"an exception that cannot be described ({type(broken).__name__})"
+
+
+def clean(text: str) -> str:
+    """Text that every store can hold: no lone surrogates, no NUL."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+
+
+def _described(error: BaseException) -> str:
     lines = [_headline(error)]
     innermost = traceback.extract_tb(error.__traceback__, limit=-_FRAMES)
     shown = traceback.format_list([frame for frame in innermost if not _is_ours(frame.filename)])
@@ -110,12 +122,15 @@ def describe(error: BaseException) -> str:
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if cause is not None:
         lines.append(f"caused by {_headline(cause)}")
-    return clean("\n".join(lines))[:ERROR_LIMIT]
+    return "\n".join(lines)
 
 
-def clean(text: str) -> str:
-    """Text that every store can hold: no lone surrogates, no NUL."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+def _why_not_encoded(value: Any, error: BaseException) -> str:
+    try:
+        why = why_unstorable(value)
+    except BaseException:  # the same foreign methods once more
+        why = ""
+    return why or f"the result cannot be stored as JSON: {describe(error)}"
 
 
 def _cancelled(live: LiveRun, reason: CancelReason, finished_us: int, error: str | None) -> RunResult:
