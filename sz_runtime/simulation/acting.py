@@ -9,7 +9,7 @@ from sz_runtime.simulation.facts import ClockChanged, Fault, Phase
 from sz_runtime.simulation.host import Host
 from sz_runtime.simulation.network import SimNetwork
 from sz_runtime.simulation.plan import Plan
-from sz_runtime.simulation.scenario_text import step_to_line
+from sz_runtime.simulation.step_lines import step_to_line
 from sz_runtime.simulation.steps import (
     Advance,
     CancelRuns,

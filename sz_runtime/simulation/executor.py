@@ -7,6 +7,7 @@ from attrs import Factory, define
 
 from sz_protocol.kernel.effects import CancelReason, CancelRun, StartRun, StartRuns
 from sz_protocol.kernel.events import MethodInfo, RunResult, RunsFinished
+from sz_protocol.kernel.now import SECOND_US
 from sz_protocol.records import Outcome, Reason
 from sz_runtime.ports import Complete
 from sz_runtime.simulation.agenda import Agenda
@@ -20,6 +21,7 @@ REPORT_US = 60
 """From order to handler and from its end to the node, as thread hops take."""
 
 Key = tuple[int, int]
+TAME = Performance(Ending.SUCCEEDS, SECOND_US // 100, False, 1)
 
 
 @define
@@ -47,8 +49,9 @@ class SimExecutor:
     draw: Callable[[str, int], Random]
     """The random stream of one execution, by run id and attempt."""
     die: Callable[[str], None] = lambda why: None
+    tame: bool = False
+    """Nothing wicked any more: every handler ends soon, and well."""
     running: dict[Key, Execution] = Factory(dict)
-    starting: dict[Key, StartRun] = Factory(dict)
     over: bool = False
     frozen_until_us: int = 0
     """Handlers stand still with their process; what would end before this ends then."""
@@ -68,7 +71,6 @@ class SimExecutor:
         match effect:
             case StartRuns(runs):
                 for start in runs:
-                    self.starting[start.row, start.attempt] = start
                     self.agenda.after(START_US, self._begin, start)
             case CancelRun(row, attempt, reason):
                 self.trace.add(CancelAsked(self.agenda.now_us, self.node, row, attempt, reason))
@@ -85,7 +87,13 @@ class SimExecutor:
         for execution in self.running.values():
             self._write_down(execution.start, "killed", "")
         self.running.clear()
-        self.starting.clear()
+
+    def let_go(self) -> None:
+        """From here on every handler ends soon, those that hang too."""
+        self.tame = True
+        for key, execution in self.running.items():
+            execution.performance = TAME
+            self.agenda.after(SECOND_US, self._end, key)
 
     # --- one execution ------------------------------------------------------------------------------------------------
 
@@ -94,7 +102,9 @@ class SimExecutor:
             return
         if self._asleep(self._begin, start):
             return
-        self.starting.pop((start.row, start.attempt), None)
+        if (start.handler_id, start.method) not in self.infos:
+            self._refuse(start)
+            return
         utc_us = self.clock.now(self.agenda.now_us).utc_us
         pool = self._pool(start)
         self.trace.add(
@@ -113,7 +123,7 @@ class SimExecutor:
             )
         )
         behaviour = self.behaviours.get((start.handler_id, start.method), Behaviour())
-        performance = perform(behaviour, self.draw(start.run_id, start.attempt))
+        performance = TAME if self.tame else perform(behaviour, self.draw(start.run_id, start.attempt))
         self.running[start.row, start.attempt] = Execution(start, performance, utc_us)
         self.agenda.after(performance.lasts_us, self._end, (start.row, start.attempt))
 
@@ -164,21 +174,19 @@ class SimExecutor:
     ) -> None:
         execution = self.running.pop(key)
         self._write_down(execution.start, outcome.value, reason)
+        ended_us = self.clock.now(self.agenda.now_us).utc_us
+        self._hand_in(RunResult(*key, outcome, reason, execution.started_utc_us, ended_us, result, error, retryable))
+
+    def _refuse(self, start: StartRun) -> None:
+        """The method has gone since the node decided."""
+        now_us = self.clock.now(self.agenda.now_us).utc_us
+        key, reason = (start.row, start.attempt), Reason.UNKNOWN_METHOD
+        self._hand_in(RunResult(*key, Outcome.FAILED, reason, now_us, now_us, error="no such method", retryable=False))
+
+    def _hand_in(self, result: RunResult) -> None:
         if not self._report:
             self.agenda.after(REPORT_US, self._deliver)
-        self._report.append(
-            RunResult(
-                row=key[0],
-                attempt=key[1],
-                outcome=outcome,
-                reason=reason,
-                started_us=execution.started_utc_us,
-                finished_us=self.clock.now(self.agenda.now_us).utc_us,
-                result=result,
-                error=error,
-                retryable=retryable,
-            )
-        )
+        self._report.append(result)
 
     def _deliver(self) -> None:
         results, self._report = tuple(self._report), []

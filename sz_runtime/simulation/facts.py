@@ -100,9 +100,19 @@ class ClockChanged(Noted):
 
 @frozen
 class BacklogEnded(Noted):
-    """A streak of `wakes` calls in a row, each of which was promised to shrink a backlog, has come to its end."""
+    """A streak of `wakes` calls in a row, each of which was promised to shrink a backlog, has come to its end;
+    `endless`: it was ended by us."""
 
     wakes: int
+    endless: bool
+
+
+@frozen
+class WakeupStale(Noted):
+    """The node asked to be woken at a time that had passed, and not for a backlog."""
+
+    reason: str
+    late_us: int
 
 
 @frozen
@@ -251,7 +261,7 @@ class Failed(Noted):
 
 @frozen
 class Rewound(Noted):
-    """The store was replaced by the copy that had been made at `to_us`."""
+    """The store was replaced by the copy that had been made at `to_us`; what it holds now follows."""
 
     to_us: int
 
@@ -322,7 +332,7 @@ class MessageDelivered(Noted):
 
 @frozen
 class RunKept(Noted):
-    """A row of the ledger as the store `node` holds it at the end."""
+    """A row of the ledger as the store `node` holds it at the end, or after it was restored from a copy."""
 
     row: int
     run_key: str
@@ -333,14 +343,16 @@ class RunKept(Noted):
     outcome: str
     reason: str
     attempt: int
+    losses: int
     count: int
     until_us: int
     covers: tuple[int, ...]
+    not_before_us: int
 
 
 @frozen
 class ScheduleKept(Noted):
-    """A schedule as the store `node` holds it at the end."""
+    """A schedule as the store `node` holds it at the end, or after it was restored from a copy."""
 
     schedule_id: str
     digest: str

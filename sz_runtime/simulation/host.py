@@ -66,11 +66,19 @@ class Host:
     requests: int = 0
     restart_us: int | None = None
     """How long after its own stop the node is started again."""
+    tame: bool = False
+    """Handlers do nothing wicked any more."""
+    past_steps: int = 0
 
     @property
     def name(self) -> str:
         """The node's name; its lane in the report."""
         return self.node.name
+
+    @property
+    def steps(self) -> int:
+        """How many events its nodes have handled, in all their lives."""
+        return self.past_steps + (self.life.steps if self.life is not None else 0)
 
     @property
     def server(self) -> StoreServer:
@@ -125,6 +133,7 @@ class Host:
             plan.pools,
             lambda run_id, attempt: stream(plan.seed, "run", name, run_id, attempt),
             self._die,
+            tame=self.tame,
         )
 
     def infos(self) -> dict[tuple[str, str], MethodInfo]:
@@ -174,6 +183,12 @@ class Host:
                 self.life.executor.infos = self.infos()
             self.give((self._handlers(),))
 
+    def let_go(self) -> None:
+        """Nothing holds the node up any more, and handlers that hang come back."""
+        self.tame = True
+        if self.life is not None and isinstance(self.life.executor, SimExecutor):
+            self.life.executor.let_go()
+
     def drain(self, grace_us: int, restart_us: int | None) -> None:
         """Ask the node to stop in order."""
         self.restart_us = restart_us
@@ -194,6 +209,7 @@ class Host:
     def _bury(self, life: Life) -> None:
         life.over = True
         self.life = None
+        self.past_steps += life.steps
         life.executor.close(0)
         if self.node.remote:
             life.store.close()
@@ -216,6 +232,7 @@ class Host:
             return
         life, self.life = self.life, None
         life.over = True
+        self.past_steps += life.steps
         life.executor.close(0)
         life.store.close()
         self.around.trace.add(NodeStopped(self.around.agenda.now_us, self.name, self.incarnation, "stopped"))

@@ -17,7 +17,7 @@ from sz_protocol.kernel.now import SECOND_US, WakeReason
 from sz_runtime.ports import Executor, Store
 from sz_runtime.simulation.agenda import Agenda
 from sz_runtime.simulation.clock import SimClock
-from sz_runtime.simulation.facts import Answered, BacklogEnded, NodeRaised, Told
+from sz_runtime.simulation.facts import Answered, BacklogEnded, NodeRaised, Told, WakeupStale
 from sz_runtime.simulation.steps import Point
 from sz_runtime.simulation.trace import Trace
 
@@ -165,10 +165,12 @@ class Life:
             self._arm_at(self.agenda.now_us + TURN_US, self._wake_for_backlog)
             return
         if self._streak:
-            self.trace.add(BacklogEnded(self.agenda.now_us, self.name, self._streak))
+            self.trace.add(BacklogEnded(self.agenda.now_us, self.name, self._streak, False))
             self._streak = 0
         if wakeup is not None and wakeup.at_us <= now.mono_us:
-            self._raised("next_wakeup", ValueError(f"{wakeup.reason} lies in the past and is no backlog"))
+            late_us = now.mono_us - wakeup.at_us
+            self.trace.add(WakeupStale(self.agenda.now_us, self.name, wakeup.reason, late_us))
+            self._arm_at(self.agenda.now_us + TURN_US, self._wake)
             return
         at_us = latest_us if wakeup is None else min(wakeup.at_us, latest_us)
         self._arm_at(self.clock.true_at(at_us), self._wake)
@@ -196,7 +198,8 @@ class Life:
             return
         self._streak += 1
         if self._streak > ENDLESS_WAKES:
-            self._raised("Woke", RuntimeError("a backlog does not shrink"))
+            self.trace.add(BacklogEnded(self.agenda.now_us, self.name, self._streak, True))
+            self.owner.raised()
             return
         self._wake(number)
 

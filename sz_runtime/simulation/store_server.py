@@ -20,7 +20,7 @@ from sz_runtime.simulation.disk import DiskFull, SimDisk, SyncFailed
 from sz_runtime.simulation.facts import Committed, Failed, Rewound, TermTaken, TransactionLost
 from sz_runtime.simulation.tables import Identity, Step, Tables, ended_us, text_fits
 from sz_runtime.simulation.trace import Trace
-from sz_runtime.simulation.written import written
+from sz_runtime.simulation.written import kept, written
 
 LOG = "log"
 TERMS = "terms"
@@ -282,3 +282,5 @@ class StoreServer:
             self.tables.undo(transaction.steps)
         self.term -= len(self.disk.rewind(TERMS, to_us))
         self.trace.add(Rewound(self.agenda.now_us, self.name, to_us))
+        for record in kept(self.agenda.now_us, self.name, self.tables):
+            self.trace.add(record)

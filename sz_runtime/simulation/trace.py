@@ -34,12 +34,14 @@ class Trace:
     keep: bool = True
     records: list[Noted] = Factory(list)
     count: int = 0
+    last_us: int = 0
     _hash: Any = Factory(lambda: blake2b(digest_size=16))
     _listeners: dict[type[Noted], list[Listener]] = Factory(dict)
 
     def add(self, record: Noted) -> None:
         """Append one record."""
         self.count += 1
+        self.last_us = record.at_us
         self._hash.update(encode(record))
         if self.keep:
             self.records.append(record)

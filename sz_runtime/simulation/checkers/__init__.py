@@ -1,0 +1,53 @@
+"""Checkers: one file for each family of invariants. They read the trace alone, never a machine's fields."""
+
+from attrs import Factory, define
+
+from sz_runtime.simulation.checkers.base import Checker, Oracle, Report, Violation
+from sz_runtime.simulation.checkers.calm import Calm
+from sz_runtime.simulation.checkers.fencing import Fencing
+from sz_runtime.simulation.checkers.firing import Firing
+from sz_runtime.simulation.checkers.health import Health
+from sz_runtime.simulation.checkers.lanes import Lanes
+from sz_runtime.simulation.checkers.liveness import Liveness
+from sz_runtime.simulation.checkers.running import Running
+from sz_runtime.simulation.checkers.sometimes import Sometimes
+from sz_runtime.simulation.checkers.timing import Timing
+from sz_runtime.simulation.facts import Phase
+from sz_runtime.simulation.plan import Plan
+from sz_runtime.simulation.trace import Trace
+
+__all__ = ["FAMILIES", "Violation", "Watch"]
+
+FAMILIES: tuple[type[Checker], ...] = (Firing, Timing, Running, Lanes, Fencing, Health, Liveness, Calm, Sometimes)
+
+
+@define
+class Watch:
+    """All families at once, listening to one trace."""
+
+    plan: Plan
+    trace: Trace
+    report: Report = Factory(Report)
+    checkers: list[Checker] = Factory(list)
+
+    def __attrs_post_init__(self) -> None:
+        oracle = Oracle.of(self.plan)
+        for family in FAMILIES:
+            checker = family(self.report, oracle)
+            self.checkers.append(checker)
+            for kind, listener in checker.routes().items():
+                self.trace.listen(kind, listener)
+
+    def finish(self) -> None:
+        """The trace has ended: what was promised for the end is due."""
+        for checker in self.checkers:
+            checker.finish(Phase(self.trace.last_us, "", "end"))
+
+    @property
+    def violations(self) -> list[Violation]:
+        """What was broken, in the order of seeing it."""
+        return self.report.violations
+
+    def stats(self) -> dict[str, int]:
+        """What was seen, by name."""
+        return dict(sorted(self.report.counts.items()))

@@ -1,0 +1,90 @@
+"""What every checker has: it listens to records of the trace, and reports what must not be."""
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import Factory, define, frozen
+
+from sz_protocol.definition import Definition
+from sz_protocol.definition_wire import definition_hash
+from sz_protocol.policy import spread_offset
+from sz_runtime.simulation.facts import Noted
+from sz_runtime.simulation.plan import Plan
+
+MOST_PER_INVARIANT = 5
+"""How many violations of one invariant are kept: the first ones tell the story."""
+
+
+@frozen
+class Violation:
+    """An invariant that did not hold: its name (see specs/invariants.yaml), when, for whom, and what was seen."""
+
+    invariant: str
+    at_us: int
+    node: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.at_us / 1e6:.6f}s {self.node or '-'}: {self.invariant}: {self.message}"
+
+
+@define
+class Report:
+    """Where violations go, and counts of what was seen."""
+
+    violations: list[Violation] = Factory(list)
+    counts: dict[str, int] = Factory(dict)
+
+    def add(self, invariant: str, record: Noted, message: str) -> None:
+        """An invariant was broken at this record."""
+        if sum(violation.invariant == invariant for violation in self.violations) < MOST_PER_INVARIANT:
+            self.violations.append(Violation(invariant, record.at_us, record.node, message))
+
+    def count(self, name: str, by: int = 1) -> None:
+        """Something that should happen sometimes has happened."""
+        self.counts[name] = self.counts.get(name, 0) + by
+
+
+@define
+class Oracle:
+    """What a checker may know besides the trace: the plan that was run."""
+
+    plan: Plan
+    definitions: dict[str, Definition] = Factory(dict)
+    """By the digest that the trace names them by."""
+
+    @classmethod
+    def of(cls, plan: Plan) -> "Oracle":
+        """The oracle of one plan."""
+        return cls(plan, {definition_hash(job.definition).hex(): job.definition for job in plan.jobs})
+
+    def of_schedule(self, schedule_id: str) -> list[Definition]:
+        """Every definition that the schedule has in this plan."""
+        return [job.definition for job in self.plan.jobs if job.definition.id == schedule_id]
+
+    def utc_us(self, at_us: int) -> int:
+        """True wall time."""
+        return self.plan.origin_utc_us + at_us
+
+
+def spread_of(definition: Definition) -> int:
+    """The stable offset of a schedule (its uid is its id)."""
+    return spread_offset(definition.id, definition.spread_us)
+
+
+Routes = dict[type[Noted], Callable[[Any], None]]
+
+
+@define
+class Checker:
+    """Base of the families. `routes` says which records it wants; `finish` is called when the trace has ended."""
+
+    report: Report
+    oracle: Oracle
+
+    def routes(self) -> Routes:
+        """The records that this family reads."""
+        return {}
+
+    def finish(self, end: Noted) -> None:
+        """The trace has ended with this record."""

@@ -1,0 +1,104 @@
+"""How much may execute at once: OverlapRespected, PoolRespected, SkipHasCause."""
+
+from attrs import Factory, define
+
+from sz_protocol.policy import lane_width
+from sz_runtime.simulation.checkers.base import Checker, Routes
+from sz_runtime.simulation.facts import (
+    ExecutionEnded,
+    ExecutionStarted,
+    NodeStarted,
+    Rewound,
+    RowsDropped,
+    RunKept,
+    RunWritten,
+)
+
+
+@define
+class Lanes(Checker):
+    """Counts executions under way, for each life of each node; follows which rows are not over."""
+
+    executing: dict[tuple[str, int, str], dict[tuple[int, int], str]] = Factory(dict)
+    """(node, incarnation, schedule) -> (row, attempt) -> pool."""
+    open_rows: dict[str, dict[str, dict[int, None]]] = Factory(dict)
+    """Store -> schedule -> rows that are not over."""
+    sizes: dict[str, int] = Factory(dict)
+
+    def __attrs_post_init__(self) -> None:
+        self.sizes = dict(self.oracle.plan.pools)
+
+    def routes(self) -> Routes:
+        """Executions and rows."""
+        return {
+            ExecutionStarted: self.on_started,
+            ExecutionEnded: self.on_ended,
+            NodeStarted: self.on_node,
+            RunWritten: self.on_run,
+            RunKept: self.on_kept,
+            RowsDropped: self.on_dropped,
+            Rewound: self.on_rewound,
+        }
+
+    def on_node(self, record: NodeStarted) -> None:
+        """Executions of earlier lives are over."""
+        for key in [key for key in self.executing if key[0] == record.node and key[1] < record.incarnation]:
+            del self.executing[key]
+
+    def on_started(self, record: ExecutionStarted) -> None:
+        """One more: still within the lane of its schedule, and within its pool."""
+        key = (record.node, record.incarnation, record.schedule_id)
+        lane = self.executing.setdefault(key, {})
+        lane[record.row, record.attempt] = record.pool
+        definitions = self.oracle.of_schedule(record.schedule_id)
+        if definitions and len(lane) > max(lane_width(d.overlap) for d in definitions):
+            what = f"{len(lane)} runs of {record.schedule_id} execute at once: {sorted(lane)}"
+            self.report.add("OverlapRespected", record, what)
+        used = sum(
+            pool == record.pool
+            for (node, life, _), others in self.executing.items()
+            if (node, life) == (record.node, record.incarnation)
+            for pool in others.values()
+        )
+        if used > self.sizes.get(record.pool, used):
+            self.report.add("PoolRespected", record, f"{used} runs in pool {record.pool}")
+        limits = [job.behaviour.concurrency for job in self.oracle.plan.jobs if job.definition.id == record.schedule_id]
+        bounds = [limit for limit in limits if limit is not None]
+        if bounds and len(bounds) == len(limits) and len(lane) > max(bounds):
+            self.report.add("PoolRespected", record, f"{len(lane)} runs of the method of {record.schedule_id}")
+
+    def on_ended(self, record: ExecutionEnded) -> None:
+        """One less."""
+        key = (record.node, record.incarnation, record.schedule_id)
+        self.executing.get(key, {}).pop((record.row, record.attempt), None)
+
+    # --- SkipHasCause -----------------------------------------------------------------------------------------------------
+
+    def on_run(self, record: RunWritten) -> None:
+        """An instant that was skipped for overlap must have had something to overlap with."""
+        lane = self.open_rows.setdefault(record.node, {}).setdefault(record.schedule_id, {})
+        if record.inserted and record.outcome == "skipped" and record.reason in ("overlap", "queue_full"):
+            busy = any(others for (_, _, schedule), others in self.executing.items() if schedule == record.schedule_id)
+            if not lane and not busy:
+                what = f"{record.schedule_id}@{record.fire_us} was skipped for {record.reason}, nothing was active"
+                self.report.add("SkipHasCause", record, what)
+        if record.state == "done":
+            lane.pop(record.row, None)
+        else:
+            lane[record.row] = None
+
+    def on_kept(self, record: RunKept) -> None:
+        """A row of a restored store, or at the end."""
+        if record.state != "done":
+            self.open_rows.setdefault(record.node, {}).setdefault(record.schedule_id, {})[record.row] = None
+
+    def on_dropped(self, record: RowsDropped) -> None:
+        """Only rows that are over are dropped."""
+        for lane in self.open_rows.get(record.node, {}).values():
+            for row in record.rows:
+                if lane.pop(row, 0) is None:
+                    self.report.add("LossIsVisible", record, f"retention dropped row {row}, which was not over")
+
+    def on_rewound(self, record: Rewound) -> None:
+        """What the copy holds is told next."""
+        self.open_rows.pop(record.node, None)

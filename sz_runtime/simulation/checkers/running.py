@@ -1,0 +1,196 @@
+"""Runs and attempts: AckImpliesDurable, CompleteOnce, ResultFence, AttemptMonotonic, AtMostOnceNeverRestarts,
+RetryWithinPolicy, CancelledNeverDone, LossIsVisible."""
+
+from attrs import Factory, define, evolve
+
+from sz_protocol.definition import Semantics
+from sz_runtime.simulation.checkers.base import Checker, Routes
+from sz_runtime.simulation.facts import (
+    ExecutionEnded,
+    ExecutionStarted,
+    Noted,
+    Rewound,
+    RowsDropped,
+    RunKept,
+    RunWritten,
+    TermTaken,
+)
+
+BY_RESULT = {"succeeded": "succeeded", "failed": "error"}
+
+
+@define
+class Row:
+    """What the trace says of one row of one store. `store_term` is the store's term when its state became durable."""
+
+    schedule_id: str
+    state: str
+    outcome: str
+    attempt: int
+    fence: int
+    losses: int
+    written_at: int
+    claims: dict[tuple[int, int], int] = Factory(dict)
+    """(attempt, fence) of every durable claim -> the store's term then."""
+    started: dict[int, str] = Factory(dict)
+    """Attempt -> how its execution ended ("" while it goes on)."""
+    best_fence: int = 0
+    killed_at: int = -1
+
+
+@define
+class Running(Checker):
+    """Follows every row from its insertion to its outcome, and every execution of it."""
+
+    rows: dict[tuple[str, int], Row] = Factory(dict)
+    terms: dict[str, int] = Factory(dict)
+    stores: dict[str, str] = Factory(dict)
+
+    def __attrs_post_init__(self) -> None:
+        self.stores = {node.name: node.store for node in self.oracle.plan.nodes}
+
+    def routes(self) -> Routes:
+        """Rows, executions, terms."""
+        return {
+            RunWritten: self.on_run,
+            ExecutionStarted: self.on_started,
+            ExecutionEnded: self.on_ended,
+            TermTaken: self.on_term,
+            RowsDropped: self.on_dropped,
+            Rewound: self.on_rewound,
+            RunKept: self.on_kept,
+        }
+
+    def on_term(self, record: TermTaken) -> None:
+        """Another life decides from here on."""
+        self.terms[record.node] = record.term
+
+    # --- rows ---------------------------------------------------------------------------------------------------------
+
+    def on_run(self, record: RunWritten) -> None:
+        """A row became durable in a new state."""
+        place = (record.node, record.row)
+        row = self.rows.get(place)
+        if row is None:
+            row = self.rows[place] = Row(record.schedule_id, "", "", 0, 0, 0, record.at_us)
+        elif row.state == "done":
+            what = f"row {record.row} of {record.schedule_id} was {row.outcome} and became {record.outcome}"
+            self.report.add("CompleteOnce", record, what)
+            if row.outcome == "cancelled":
+                self.report.add("CancelledNeverDone", record, what)
+        if record.attempt < row.attempt and row.attempt in row.started:
+            what = f"row {record.row} went from attempt {row.attempt}, which was executed, to {record.attempt}"
+            self.report.add("AttemptMonotonic", record, what)
+        if record.state == "leased":
+            row.claims[record.attempt, record.fence] = self.terms.get(record.node, 0)
+        if record.state == "done":
+            self._judge_outcome(record, row)
+        row.state, row.outcome, row.attempt = record.state, record.outcome, record.attempt
+        row.fence, row.losses, row.written_at = record.fence, record.losses, record.at_us
+
+    def _judge_outcome(self, record: RunWritten, row: Row) -> None:
+        """ResultFence: an outcome that speaks of an execution must be that of the current attempt."""
+        how = row.started.get(record.attempt)
+        what = f"row {record.row} of {record.schedule_id} ends as {record.outcome} ({record.reason})"
+        if record.outcome == "succeeded" and how != "succeeded":
+            self.report.add("ResultFence", record, f"{what}, but attempt {record.attempt} {_told(how)}")
+        if record.outcome == "failed" and record.reason == "error" and how != "failed":
+            self.report.add("ResultFence", record, f"{what}, but attempt {record.attempt} {_told(how)}")
+        if record.outcome == "failed" and record.reason == "timeout" and how is None:
+            self.report.add("ResultFence", record, f"{what}, but attempt {record.attempt} never began")
+        if not record.inserted and record.attempt != record.before_attempt:
+            self.report.add("ResultFence", record, f"{what} for attempt {record.attempt}, not {record.before_attempt}")
+
+    # --- executions -----------------------------------------------------------------------------------------------------
+
+    def on_started(self, record: ExecutionStarted) -> None:
+        """An execution began: its claim is durable, it is the first of its attempt, and it was allowed."""
+        store = self.stores[record.node]
+        what = f"row {record.row} of {record.schedule_id}, attempt {record.attempt}"
+        row = self.rows.get((store, record.row))
+        claimed_in = None if row is None else row.claims.get((record.attempt, record.fence))
+        if row is None or claimed_in is None:
+            self.report.add("AckImpliesDurable", record, f"{what} was executed without a durable claim")
+            if row is None:
+                return
+        elif claimed_in == self.terms.get(store, 0):
+            self._judge_start(record, row, what)
+        if record.attempt in row.started or record.attempt < max(row.started, default=0):
+            self.report.add("AttemptMonotonic", record, f"{what} was executed after {sorted(row.started)}")
+        if record.fence <= row.best_fence:
+            self.report.add("FenceGrows", record, f"{what} carries fence {record.fence} after {row.best_fence}")
+        self._judge_restart(record, row, what)
+        row.best_fence = max(row.best_fence, record.fence)
+        row.started[record.attempt] = ""
+
+    def _judge_start(self, record: ExecutionStarted, row: Row, what: str) -> None:
+        """No other life has taken over since the claim: then the row has to be as it was claimed."""
+        if row.state == "done":
+            rule = "CancelledNeverDone" if row.outcome == "cancelled" else "CompleteOnce"
+            self.report.add(rule, record, f"{what} began after its outcome {row.outcome} was durable")
+        elif (row.attempt, row.fence) != (record.attempt, record.fence):
+            self.report.add("AckImpliesDurable", record, f"{what} began, the store is at attempt {row.attempt}")
+
+    def _judge_restart(self, record: ExecutionStarted, row: Row, what: str) -> None:
+        definitions = self.oracle.of_schedule(record.schedule_id)
+        gone = [attempt for attempt, how in row.started.items() if how in ("", "killed")]
+        if definitions and all(d.semantics is Semantics.AT_MOST_ONCE for d in definitions) and gone:
+            self.report.add("AtMostOnceNeverRestarts", record, f"{what} began after attempt {gone[-1]} vanished")
+        failed = sum(how == "failed" for how in row.started.values())
+        if definitions and failed >= max(d.retry.attempts for d in definitions):
+            self.report.add("RetryWithinPolicy", record, f"{what} began after {failed} failures")
+        lost = sum(how == "killed" for how in row.started.values())
+        if lost >= self.oracle.plan.settings.loss_limit:
+            self.report.add("RetryWithinPolicy", record, f"{what} began after its executor vanished {lost} times")
+
+    def on_ended(self, record: ExecutionEnded) -> None:
+        """An execution ended, or vanished with its process."""
+        row = self.rows.get((self.stores[record.node], record.row))
+        if row is None:
+            return
+        row.started[record.attempt] = record.how
+        if record.how == "killed" and row.state != "done" and row.attempt == record.attempt:
+            row.killed_at = record.at_us
+
+    # --- restored and dropped rows, the end -------------------------------------------------------------------------------
+
+    def on_dropped(self, record: RowsDropped) -> None:
+        """Retention forgets them, so do we."""
+        for number in record.rows:
+            self.rows.pop((record.node, number), None)
+
+    def on_rewound(self, record: Rewound) -> None:
+        """What the copy holds is told next; executions that it does not know of happened in another history."""
+        for place in [place for place in self.rows if place[0] == record.node]:
+            del self.rows[place]
+        self.terms.pop(record.node, None)
+
+    def on_kept(self, record: RunKept) -> None:
+        """A row of a restored store, or at the end."""
+        place = (record.node, record.row)
+        row = self.rows.get(place)
+        if row is None:
+            self.rows[place] = Row(
+                record.schedule_id,
+                record.state,
+                record.outcome,
+                record.attempt,
+                0,
+                record.losses,
+                record.at_us,
+            )
+            return
+        if (row.state, row.outcome, row.attempt) != (record.state, record.outcome, record.attempt):
+            what = f"row {record.row} is {record.state} {record.outcome} {record.attempt} in the store"
+            self.report.add("TraceComplete", record, f"{what}, its writes say {row.state} {row.outcome} {row.attempt}")
+
+    def finish(self, end: Noted) -> None:
+        """LossIsVisible: an execution that vanished left a mark in the ledger."""
+        for (store, number), row in self.rows.items():
+            if row.killed_at >= 0 and row.losses == 0 and row.outcome != "lost":
+                what = f"an execution of row {number} of {row.schedule_id} vanished at {row.killed_at} us"
+                self.report.add("LossIsVisible", evolve(end, node=store), f"{what}; the ledger says {row.outcome}")
+
+
+def _told(how: str | None) -> str:
+    return {None: "never began", "": "goes on"}.get(how, f"ended as {how}")

@@ -1,0 +1,132 @@
+"""When things happen: NoEarlyFire, RetryNotEarly."""
+
+from attrs import Factory, define
+
+from sz_protocol.kernel.now import SECOND_US
+from sz_runtime.simulation.checkers.base import Checker, Routes, spread_of
+from sz_runtime.simulation.facts import (
+    ClockChanged,
+    ExecutionStarted,
+    NodeStarted,
+    RunWritten,
+    SchedulePut,
+    Stalled,
+)
+
+SLACK_US = SECOND_US
+"""For drift between two changes that the trace tells of."""
+MEMORY_US = 120 * SECOND_US
+"""How long a decision may be on its way to the disk."""
+
+
+@define
+class ClockBelief:
+    """By how much a node's believed wall time may exceed true time. A jump ahead counts only once it has held for
+    the settle time, or when a life begins with it."""
+
+    error_us: int = 0
+    accepted_us: int = 0
+    since_us: int = 0
+    history: list[tuple[int, int]] = Factory(list)
+    """(until when it was in force, accepted error)."""
+
+    def change(self, at_us: int, error_us: int, step_us: int, settle_us: int) -> None:
+        """The clock reads something else now."""
+        self.settle(at_us, settle_us)
+        self.error_us = error_us
+        if error_us <= self.accepted_us + step_us:
+            self._accept(at_us, error_us)
+        else:
+            self.since_us = at_us
+
+    def settle(self, at_us: int, settle_us: int) -> None:
+        """Time passes: a jump that has held is believed."""
+        if self.error_us > self.accepted_us and at_us >= self.since_us + settle_us:
+            self._accept(at_us, self.error_us)
+
+    def start(self, at_us: int) -> None:
+        """A new life believes what it sees."""
+        self._accept(at_us, self.error_us)
+
+    def _accept(self, at_us: int, error_us: int) -> None:
+        self.history.append((at_us, self.accepted_us))
+        self.accepted_us = error_us
+
+    def most_us(self, at_us: int, memory_us: int) -> int:
+        """The largest error in force within the last `memory_us`."""
+        self.history = [item for item in self.history if item[0] >= at_us - memory_us]
+        return max([self.accepted_us, *(error for _, error in self.history)])
+
+
+@define
+class Timing(Checker):
+    """Compares what nodes decided with true time and with what they may believe of it."""
+
+    beliefs: dict[str, ClockBelief] = Factory(dict)
+    spreads: dict[tuple[str, str], int] = Factory(dict)
+    not_before: dict[tuple[str, int], tuple[int, str]] = Factory(dict)
+    memory_us: int = MEMORY_US
+
+    def routes(self) -> Routes:
+        """Clocks, rows, executions."""
+        return {
+            ClockChanged: self.on_clock,
+            NodeStarted: self.on_node,
+            SchedulePut: self.on_put,
+            RunWritten: self.on_run,
+            ExecutionStarted: self.on_started,
+            Stalled: self.on_stalled,
+        }
+
+    def _belief(self, node: str) -> ClockBelief:
+        return self.beliefs.setdefault(node, ClockBelief())
+
+    def on_clock(self, record: ClockChanged) -> None:
+        """A clock was changed."""
+        settings = self.oracle.plan.settings
+        belief = self._belief(record.node)
+        belief.change(record.at_us, record.error_us, settings.clock_step_us, settings.clock_settle_us)
+
+    def on_node(self, record: NodeStarted) -> None:
+        """A life begins."""
+        self._belief(record.node).start(record.at_us)
+
+    def on_stalled(self, record: Stalled) -> None:
+        """A decision may be held up for as long as the node is."""
+        self.memory_us = max(self.memory_us, MEMORY_US + record.until_us - record.at_us)
+
+    def on_put(self, record: SchedulePut) -> None:
+        """The spread that is in force."""
+        self.spreads[record.node, record.schedule_id] = spread_of(self.oracle.definitions[record.digest])
+
+    def on_run(self, record: RunWritten) -> None:
+        """NoEarlyFire: decided when it was due, by a clock that the node was right to believe."""
+        if record.state == "pending":
+            self.not_before[record.node, record.row] = (record.not_before_us, record.writer)
+        if not record.inserted or record.kind != "scheduled" or record.reason == "past_at_creation":
+            return
+        due_us = record.until_us + self.spreads.get((record.node, record.schedule_id), 0)
+        what = f"{record.schedule_id}@{record.until_us}"
+        if record.decided_us < due_us and record.reason not in ("superseded", "retired"):
+            self.report.add("NoEarlyFire", record, f"{what} was decided {due_us - record.decided_us} us before its due")
+        belief = self._belief(record.writer)
+        belief.settle(record.at_us, self.oracle.plan.settings.clock_settle_us)
+        latest_us = self.oracle.utc_us(record.at_us) + belief.most_us(record.at_us, self.memory_us) + SLACK_US
+        if record.decided_us > latest_us:
+            ahead_us = record.decided_us - latest_us
+            self.report.add("NoEarlyFire", record, f"{what} was decided by a clock {ahead_us} us further than allowed")
+
+    def on_started(self, record: ExecutionStarted) -> None:
+        """RetryNotEarly: a back-off is waited out, on a clock that nobody has touched."""
+        place = next(
+            ((store, record.row) for store in self._stores(record.node) if (store, record.row) in self.not_before), None
+        )
+        if place is None or self.beliefs.get(record.node, ClockBelief()).history[1:]:
+            return
+        not_before_us, writer = self.not_before[place]
+        if writer == record.node and record.utc_us < not_before_us:
+            what = f"row {record.row} began {not_before_us - record.utc_us} us before its back-off was over"
+            self.report.add("RetryNotEarly", record, what)
+
+    def _stores(self, node: str) -> list[str]:
+        return [plan.store for plan in self.oracle.plan.nodes if plan.name == node]

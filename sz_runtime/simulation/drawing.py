@@ -1,0 +1,259 @@
+"""From a seed to a plan: configuration, workload and faults. Every tenth seed is calm."""
+
+from collections.abc import Callable, Iterable
+from random import Random
+
+from attrs import evolve
+
+from sz_protocol.definition import MisfirePolicy
+from sz_protocol.kernel.now import HOUR_US, MINUTE_US, SECOND_US
+from sz_protocol.settings import Settings
+from sz_runtime.simulation.network import draw_weather
+from sz_runtime.simulation.plan import ORIGIN_UTC_US, Job, NodePlan, Plan
+from sz_runtime.simulation.steps import (
+    NODE_POINTS,
+    Advance,
+    CancelRuns,
+    Configure,
+    Crash,
+    Cut,
+    DiskState,
+    Drain,
+    DriftClock,
+    Heal,
+    Mend,
+    Partition,
+    PauseSchedule,
+    Point,
+    ResumeSchedule,
+    Rewind,
+    SetDisk,
+    SetMethods,
+    SetStore,
+    SetWeather,
+    Stall,
+    StallKind,
+    Start,
+    Step,
+    StepClock,
+    TriggerSchedule,
+    TrustClock,
+)
+from sz_runtime.simulation.streams import stream
+from sz_runtime.simulation.workload import POOLS, draw_duration, draw_job
+
+ORIGINS_UTC_US = (
+    ORIGIN_UTC_US,
+    1_774_745_700 * SECOND_US,  # 2026-03-29T00:55Z: clocks go forward in Berlin at 01:00Z
+    1_792_889_700 * SECOND_US,  # 2026-10-25T00:55Z: and back
+    1_775_314_500 * SECOND_US,  # 2026-04-04T14:55Z: half an hour back on Lord Howe at 15:00Z
+    1_793_512_500 * SECOND_US,  # 2026-11-01T05:55Z: back in New York
+)
+CALM_EVERY = 10
+HEALING_US = 90 * SECOND_US
+
+Planned = list[tuple[int, Step]]
+"""Steps with the true time of each."""
+
+
+def draw_plan(seed: int, jobs: tuple[Job, ...] | None = None, length_us: int | None = None) -> Plan:
+    """The plan of a seed. `jobs` replaces the drawn workload and `length_us` the drawn length."""
+    rng = stream(seed, "plan")
+    calm = seed % CALM_EVERY == 0
+    drawn_us = rng.randint(60, 300) * SECOND_US
+    length_us = drawn_us if length_us is None else length_us
+    origin_us = rng.choice(ORIGINS_UTC_US)
+    if jobs is None:
+        count = rng.choice((1, 2, 3, 3, 5, 8))
+        jobs = tuple(draw_job(rng, f"s{i}", origin_us, length_us, wicked=not calm) for i in range(count))
+    nodes = (NodePlan("a", "db", remote=rng.random() < 0.25),)
+    settings = Settings() if calm else draw_settings(rng)
+    pools = tuple(dict(POOLS).items())
+    plan = Plan(seed, jobs, (), nodes, settings, pools, origin_us, calm=calm)
+    if calm:
+        return evolve(plan, steps=(Start("a"), Advance(length_us)))
+    return _with_faults(plan, rng, length_us)
+
+
+def draw_settings(rng: Random) -> Settings:
+    """Tiny batches, short and long waits: the corners that defaults never reach."""
+    return Settings(
+        slice_instants=rng.choice((1, 2, 5, 256)),
+        horizon_us=rng.choice((SECOND_US, 5 * SECOND_US, 120 * SECOND_US)),
+        page_rows=rng.choice((1, 2, 3, 1000)),
+        crowd_schedules=rng.choice((1, 3, 50_000)),
+        writes_in_flight=rng.choice((1, 2, 64)),
+        loss_limit=rng.choice((1, 2, 5)),
+        cancel_grace_us=rng.choice((SECOND_US // 2, 10 * SECOND_US)),
+        store_retry_us=rng.choice((SECOND_US // 20, SECOND_US // 4)),
+        clock_settle_us=rng.choice((5 * SECOND_US, 60 * SECOND_US)),
+        retention_us=rng.choice((None, 90 * 24 * HOUR_US, 60 * SECOND_US)),
+        retention_every_us=rng.choice((10 * SECOND_US, 10 * MINUTE_US)),
+        retention_rows=rng.choice((5, 2000)),
+        enumerate_instants=rng.choice((1, 3, 100)),
+    )
+
+
+# --- faults ----------------------------------------------------------------------------------------------------------
+
+
+def _with_faults(plan: Plan, rng: Random, length_us: int) -> Plan:
+    chosen = [kind for kind in FAULTS if rng.random() < 0.35] or [rng.choice(FAULTS)]
+    if plan.nodes[0].remote:
+        chosen.append(network_faults)
+    rare = rng.random()
+    if rare < 0.05:
+        chosen.append(rewinds)
+    elif rare < 0.15:
+        plan = evolve(plan, nodes=(*plan.nodes, NodePlan("b", plan.nodes[0].store, plan.nodes[0].remote)))
+        chosen.append(usurpers)
+    planned: Planned = [(0, Start("a"))]
+    if rng.random() < 0.1:
+        planned.insert(0, (0, TrustClock("a", False, -rng.randint(1, 400) * 24 * HOUR_US)))
+        planned.append((rng.randint(1, length_us), TrustClock("a", True)))
+    for kind in chosen:
+        for _ in range(rng.randint(1, 5)):
+            planned += kind(rng, plan, rng.randint(0, length_us))
+    edits = _edits(rng, plan, length_us)
+    plan = evolve(plan, jobs=plan.jobs + edits[0], first_jobs=tuple(range(len(plan.jobs))))
+    planned += edits[1]
+    steps = as_steps(((at, step) for at, step in planned if at <= length_us), length_us)
+    return evolve(plan, steps=(*steps, Heal()), settle_us=_settle_us(plan, planned))
+
+
+def as_steps(planned: Iterable[tuple[int, Step]], length_us: int) -> tuple[Step, ...]:
+    """The steps in the order of their times (ties in the order given), with the time between them."""
+    steps: list[Step] = []
+    now_us = 0
+    for at_us, step in sorted(planned, key=lambda item: item[0]):
+        if at_us > now_us:
+            steps.append(Advance(at_us - now_us))
+            now_us = at_us
+        steps.append(step)
+    return (*steps, Advance(max(length_us - now_us, 1)))
+
+
+def _settle_us(plan: Plan, planned: Planned) -> int:
+    """How long healed nodes may take: time-outs, back-offs and queues, and a clock that was ahead to be caught up."""
+    ahead_us = sum(step.us for _, step in planned if isinstance(step, StepClock) and step.us > 0)
+    ahead_us += max((step.error_us for _, step in planned if isinstance(step, TrustClock)), default=0)
+    back_us = max((job.definition.retry.max_us for job in plan.jobs), default=0)
+    stalls_us = max((step.us for _, step in planned if isinstance(step, Stall)), default=0)
+    return HEALING_US + ahead_us + 2 * back_us + stalls_us + plan.settings.clock_settle_us
+
+
+def crashes(rng: Random, plan: Plan, at_us: int) -> Planned:
+    """Kills, some of them between two particular things."""
+    point = rng.choice(tuple(Point)) if rng.random() < 0.7 else None
+    restart_us = draw_duration(rng, SECOND_US // 100, 40 * SECOND_US)
+    return [(at_us, Crash("a", point, restart_us, power=rng.random() < 0.2))]
+
+
+def drains(rng: Random, plan: Plan, at_us: int) -> Planned:
+    """Stops in order."""
+    return [(at_us, Drain("a", draw_duration(rng, SECOND_US // 10, 10 * SECOND_US), rng.randint(1, 10) * SECOND_US))]
+
+
+def stalls(rng: Random, plan: Plan, at_us: int) -> Planned:
+    """Pauses of 1 to 40 s, most of them between a check and its effect."""
+    kind = rng.choice(tuple(StallKind))
+    point = rng.choice(NODE_POINTS) if rng.random() < 0.6 else None
+    return [(at_us, Stall("a", kind, rng.randint(1, 40) * SECOND_US, point))]
+
+
+def clock_faults(rng: Random, plan: Plan, at_us: int) -> Planned:
+    """Steps of seconds or an hour, some taken back later; drift."""
+    if rng.random() < 0.3:
+        return [(at_us, DriftClock("a", rng.randint(-200, 200)))]
+    step_us = rng.choice((5, -5, 1, -1, 30, -30, 3600, -3600)) * SECOND_US
+    back = [(at_us + rng.randint(1, 120) * SECOND_US, StepClock("a", -step_us))] if rng.random() < 0.5 else []
+    return [(at_us, StepClock("a", step_us)), *back]
+
+
+def disk_faults(rng: Random, plan: Plan, at_us: int) -> Planned:
+    """A disk that is full, or whose sync fails, for a while."""
+    store = plan.nodes[0].store
+    state = rng.choice((DiskState.FULL, DiskState.FAILING))
+    until_us = at_us + draw_duration(rng, SECOND_US // 10, 60 * SECOND_US)
+    return [(at_us, SetDisk(store, state)), (until_us, SetDisk(store, DiskState.OK))]
+
+
+def store_faults(rng: Random, plan: Plan, at_us: int) -> Planned:
+    """A store that is slow, doubtful or down for a while."""
+    store = plan.nodes[0].store
+    trouble = rng.choice(
+        (
+            SetStore(store, slow=float(rng.choice((20, 300, 3000)))),
+            SetStore(store, unknown=round(rng.uniform(0.05, 1), 2)),
+            SetStore(store, down=True),
+        )
+    )
+    return [(at_us, trouble), (at_us + draw_duration(rng, SECOND_US // 10, 60 * SECOND_US), SetStore(store))]
+
+
+def network_faults(rng: Random, plan: Plan, at_us: int) -> Planned:
+    """Bad weather, and partitions between the node and its store: full, or in one direction."""
+    store = plan.nodes[0].store
+    if rng.random() < 0.3:
+        return [(at_us, SetWeather(draw_weather(rng)))]
+    until_us = at_us + draw_duration(rng, SECOND_US // 10, 60 * SECOND_US)
+    cut = rng.choice((Partition((("a",), (store,))), Cut("a", store), Cut(store, "a")))
+    return [(at_us, cut), (until_us, Mend(rng.choice((0, SECOND_US))))]
+
+
+def people(rng: Random, plan: Plan, at_us: int) -> Planned:
+    """Pauses, resumes, manual runs, cancellations."""
+    name = rng.choice(plan.jobs).definition.id
+    dice = rng.random()
+    if dice < 0.3:
+        return [(at_us, TriggerSchedule("a", name, f"k{rng.randint(1, 3)}"))]
+    if dice < 0.5:
+        return [(at_us, CancelRuns("a", name))]
+    until_us = at_us + draw_duration(rng, SECOND_US // 10, 60 * SECOND_US)
+    missed = rng.choice(tuple(MisfirePolicy))
+    return [(at_us, PauseSchedule("a", name)), (until_us, ResumeSchedule("a", name, missed))]
+
+
+def missing_methods(rng: Random, plan: Plan, at_us: int) -> Planned:
+    """Handlers that go away for a while."""
+    name = rng.choice(plan.jobs).definition.id
+    return [(at_us, SetMethods("a", (name,))), (at_us + rng.randint(1, 60) * SECOND_US, SetMethods("a"))]
+
+
+def rewinds(rng: Random, plan: Plan, at_us: int) -> Planned:
+    """A store restored from an older copy."""
+    return [(at_us, Rewind("a", rng.randint(1, 60) * SECOND_US, rng.randint(1, 10) * SECOND_US))]
+
+
+def usurpers(rng: Random, plan: Plan, at_us: int) -> Planned:
+    """A second node takes the store while the first one still believes in itself."""
+    return [(at_us, Start("b", by_force=True)), (at_us + rng.randint(1, 60) * SECOND_US, Start("a", by_force=True))]
+
+
+FAULTS: tuple[Callable[[Random, Plan, int], Planned], ...] = (
+    crashes,
+    drains,
+    stalls,
+    clock_faults,
+    disk_faults,
+    store_faults,
+    people,
+    missing_methods,
+)
+
+
+def _edits(rng: Random, plan: Plan, length_us: int) -> tuple[tuple[Job, ...], Planned]:
+    """Redeployments: some schedules changed, some removed, or everything as it was."""
+    if rng.random() > 0.35:
+        return (), []
+    extra: list[Job] = []
+    planned: Planned = []
+    for _ in range(rng.randint(1, 3)):
+        chosen = {index: index for index in range(len(plan.jobs)) if rng.random() < 0.8}
+        if chosen and rng.random() < 0.7:
+            index = rng.choice(list(chosen))
+            name = plan.jobs[index].definition.id
+            extra.append(draw_job(rng, name, plan.origin_utc_us, length_us, wicked=True))
+            chosen[index] = len(plan.jobs) + len(extra) - 1
+        planned.append((rng.randint(1, length_us), Configure("a", tuple(chosen.values()))))
+    return tuple(extra), planned

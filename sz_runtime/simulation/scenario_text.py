@@ -1,0 +1,234 @@
+"""Plans as text that a person reads and writes: a head that says who takes part, then one line a step.
+
+    seed 7
+    node a store a.db
+    job tick {trigger: {type: interval, seconds: 5}} takes 100ms..2s fails 0.2
+    start a
+    advance 12s
+    crash a before write restart after 1s
+    clock a +1h
+    heal
+
+Indented lines beginning with `>` are the golden trace of the line above them; `#` begins a comment.
+"""
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import yaml
+from attrs import Factory, define, evolve, fields
+
+from sz_protocol.definition import Definition
+from sz_protocol.definition_wire import DefinitionError, definition_from_wire, definition_to_wire
+from sz_protocol.durations import format_duration, parse_duration
+from sz_protocol.kernel.now import SECOND_US
+from sz_protocol.settings import Settings
+from sz_runtime.simulation.behaviour import Behaviour
+from sz_runtime.simulation.plan import Job, NodePlan, Plan
+from sz_runtime.simulation.step_lines import ScenarioError, line_to_step, step_to_line
+from sz_runtime.simulation.steps import Step
+
+GOLDEN = re.compile(r"\s+>")
+HEAD = ("seed", "calm", "origin", "settings", "pool", "node", "job", "first", "settle")
+HANDLER = "sim"
+"""The handler of a job that names none; its method is then the schedule's id."""
+
+_CHANCES = ("fails", "hangs", "stubborn", "unstorable", "poison", "fatal")
+
+
+# --- to text ---------------------------------------------------------------------------------------------------------
+
+
+def plan_to_text(plan: Plan) -> str:
+    """The scenario file that replays a plan."""
+    return "\n".join([*head_lines(plan), "", *map(step_to_line, plan.steps)]) + "\n"
+
+
+def head_lines(plan: Plan) -> list[str]:
+    """Everything of a plan but its steps; what is as usual is left out."""
+    usual = Plan(0, (), ())
+    lines = [f"seed {plan.seed}"]
+    if plan.calm:
+        lines.append("calm")
+    if plan.origin_utc_us != usual.origin_utc_us:
+        lines.append(f"origin {_iso(plan.origin_utc_us)}")
+    if plan.settle_us != usual.settle_us:
+        lines.append(f"settle {format_duration(plan.settle_us)}")
+    lines += [f"settings {name}={value}" for name, value in _odd_settings(plan.settings)]
+    lines += [f"pool {name} {size}" for name, size in plan.pools]
+    lines += [f"node {node.name} store {node.store}{' remote' if node.remote else ''}" for node in plan.nodes]
+    lines += [_job_line(job) for job in plan.jobs]
+    if plan.first_jobs is not None:
+        lines.append(f"first {' '.join(map(str, plan.first_jobs)) or 'nothing'}")
+    return lines
+
+
+def _odd_settings(settings: Settings) -> list[tuple[str, Any]]:
+    usual = Settings()
+    pairs = [(field.name, getattr(settings, field.name)) for field in fields(Settings)]
+    return [(name, value) for name, value in pairs if value != getattr(usual, name)]
+
+
+def _job_line(job: Job) -> str:
+    wire = definition_to_wire(job.definition)
+    name = wire.pop("id")
+    if wire["handler_id"] == HANDLER and wire["method"] == name:
+        del wire["handler_id"], wire["method"]
+    text = yaml.safe_dump(wire, default_flow_style=True, sort_keys=False, width=100_000).strip()
+    return f"job {name} {text} {_behaviour_words(job)}".strip()
+
+
+def _behaviour_words(job: Job) -> str:
+    b, usual = job.behaviour, Behaviour()
+    words = []
+    if (b.least_us, b.most_us) != (usual.least_us, usual.most_us):
+        words.append(f"takes {format_duration(b.least_us)}..{format_duration(b.most_us)}")
+    words += [f"{name} {getattr(b, name):g}" for name in _CHANCES if getattr(b, name)]
+    if b.concurrency is not None:
+        words.append(f"concurrency {b.concurrency}")
+    if job.pool != "default":
+        words.append(f"pool {job.pool}")
+    return " ".join(words)
+
+
+def _iso(utc_us: int) -> str:
+    return datetime.fromtimestamp(utc_us // SECOND_US, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# --- from text -------------------------------------------------------------------------------------------------------
+
+
+@define
+class Draft:
+    """A plan in the making."""
+
+    seed: int = 0
+    settings: Settings = Factory(Settings)
+    pools: dict[str, int] = Factory(dict)
+    nodes: list[NodePlan] = Factory(list)
+    jobs: list[Job] = Factory(list)
+    steps: list[Step] = Factory(list)
+    rest: dict[str, Any] = Factory(dict)
+
+    def plan(self) -> Plan:
+        """The plan that was described."""
+        plan = Plan(self.seed, tuple(self.jobs), tuple(self.steps), settings=self.settings, **self.rest)
+        if self.nodes:
+            plan = evolve(plan, nodes=tuple(self.nodes))
+        if self.pools:
+            plan = evolve(plan, pools=tuple(self.pools.items()))
+        _check(plan)
+        return plan
+
+
+def text_to_plan(text: str) -> Plan:
+    """The plan that a scenario describes. Raises ScenarioError, which names the line."""
+    draft = Draft()
+    for number, line in enumerate(text.splitlines(), 1):
+        meaning = strip_comment(line)
+        if not meaning or GOLDEN.match(line):
+            continue
+        try:
+            _read_line(draft, meaning)
+        except (ScenarioError, ValueError, yaml.YAMLError) as error:
+            raise ScenarioError(f"line {number}: {error}") from None
+    return draft.plan()
+
+
+def strip_comment(line: str) -> str:
+    """What a line says: comments begin at its start, or after white space."""
+    return re.sub(r"(^|\s)#.*$", "", line).strip()
+
+
+def _read_line(draft: Draft, line: str) -> None:
+    verb, _, rest = line.partition(" ")
+    if verb not in HEAD:
+        draft.steps.append(line_to_step(line))
+        return
+    match verb:
+        case "seed":
+            draft.seed = int(rest)
+        case "calm":
+            draft.rest["calm"] = True
+        case "origin":
+            moment = datetime.strptime(rest, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+            draft.rest["origin_utc_us"] = int(moment.timestamp()) * SECOND_US
+        case "settle":
+            draft.rest["settle_us"] = parse_duration(rest)
+        case "settings":
+            draft.settings = _read_settings(draft.settings, rest)
+        case "pool":
+            name, size = rest.split()
+            draft.pools[name] = int(size)
+        case "node":
+            draft.nodes.append(_read_node(rest))
+        case "job":
+            draft.jobs.append(_read_job(rest))
+        case "first":
+            draft.rest["first_jobs"] = tuple(int(word) for word in rest.split() if word != "nothing")
+
+
+def _read_settings(settings: Settings, rest: str) -> Settings:
+    known = [field.name for field in fields(Settings)]
+    for word in rest.split():
+        name, _, value = word.partition("=")
+        if name not in known:
+            raise ScenarioError(f"there is no setting {name!r}; there are {', '.join(known)}")
+        settings = evolve(settings, **{name: None if value == "None" else int(value)})
+    return settings
+
+
+def _read_node(rest: str) -> NodePlan:
+    match = re.fullmatch(r"(\S+) store (\S+)( remote)?", rest)
+    if match is None:
+        raise ScenarioError('a node is written "node NAME store NAME" or "node NAME store NAME remote"')
+    return NodePlan(match[1], match[2], match[3] is not None)
+
+
+def _read_job(rest: str) -> Job:
+    name, _, rest = rest.partition(" ")
+    start, end = rest.find("{"), rest.rfind("}")
+    if start != 0 or end < 0:
+        raise ScenarioError('a job is written "job ID {trigger: {...}, ...} takes 1s..2s fails 0.1"')
+    wire = yaml.safe_load(rest[: end + 1])
+    try:
+        definition: Definition = definition_from_wire({"handler_id": HANDLER, "method": name, **wire, "id": name})
+    except DefinitionError as error:
+        raise ScenarioError(f"job {name}: {error}") from None
+    return _read_behaviour(Job(definition), rest[end + 1 :].split())
+
+
+def _read_behaviour(job: Job, words: list[str]) -> Job:
+    behaviour = job.behaviour
+    if len(words) % 2:
+        raise ScenarioError(f"job {job.definition.id}: what follows the braces are pairs of a word and a value")
+    for word, value in zip(words[::2], words[1::2], strict=True):
+        if word == "takes":
+            least, _, most = value.partition("..")
+            behaviour = evolve(behaviour, least_us=parse_duration(least), most_us=parse_duration(most or least))
+        elif word in _CHANCES:
+            behaviour = evolve(behaviour, **{word: float(value)})
+        elif word == "concurrency":
+            behaviour = evolve(behaviour, concurrency=int(value))
+        elif word == "pool":
+            job = evolve(job, pool=value)
+        else:
+            raise ScenarioError(f"job {job.definition.id}: {word!r} is none of takes, {', '.join(_CHANCES)}, pool")
+    return evolve(job, behaviour=behaviour)
+
+
+def _check(plan: Plan) -> None:
+    """Names that steps use have to exist."""
+    nodes = {node.name: None for node in plan.nodes}
+    stores = {node.store: None for node in plan.nodes}
+    pools = dict(plan.pools)
+    for job in plan.jobs:
+        if job.pool not in pools:
+            raise ScenarioError(f"job {job.definition.id}: there is no pool {job.pool!r}; there are {', '.join(pools)}")
+    for step in plan.steps:
+        node, store = getattr(step, "node", None), getattr(step, "store", None)
+        if node is not None and node not in nodes:
+            raise ScenarioError(f'"{step_to_line(step)}": there is no node {node!r}; there are {", ".join(nodes)}')
+        if store is not None and store not in stores:
+            raise ScenarioError(f'"{step_to_line(step)}": there is no store {store!r}; there are {", ".join(stores)}')

@@ -1,0 +1,148 @@
+"""A simulated world: nodes, their stores and clocks, the network, one heap of what happens, and those who watch.
+
+    result = World(4711).run()
+    assert not result.violations
+
+The same seed gives the same trace hash, in every process, on every machine.
+"""
+
+from collections.abc import Callable
+from random import Random
+
+from attrs import Factory, define, frozen
+
+from sz_protocol.kernel.machine import Machine
+from sz_protocol.node import Node
+from sz_protocol.settings import Settings
+from sz_runtime.ports import Executor
+from sz_runtime.simulation.acting import act
+from sz_runtime.simulation.agenda import Agenda
+from sz_runtime.simulation.clock import SimClock
+from sz_runtime.simulation.checkers import Violation, Watch
+from sz_runtime.simulation.disk import SimDisk
+from sz_runtime.simulation.drawing import draw_plan
+from sz_runtime.simulation.facts import Noted, Phase, Weighed
+from sz_runtime.simulation.host import Host, NodeFactory, Surroundings
+from sz_runtime.simulation.network import SimNetwork
+from sz_runtime.simulation.plan import NodePlan, Plan
+from sz_runtime.simulation.steps import Advance, Heal, Point
+from sz_runtime.simulation.store_server import StoreServer
+from sz_runtime.simulation.streams import stream
+from sz_runtime.simulation.trace import Trace
+from sz_runtime.simulation.weight import weigh
+from sz_runtime.simulation.written import kept
+
+WEIGH_EVERY_US = 60_000_000
+
+
+def new_node(settings: Settings, rng: Random, plan: NodePlan) -> Machine:
+    """The node that production runs."""
+    return Node(settings=settings, rng=rng)
+
+
+@frozen
+class Result:
+    """What came of a run. `stats` counts what happened, rare states among it; `records` is the trace where it was
+    kept."""
+
+    seed: int
+    trace_hash: str
+    violations: tuple[Violation, ...]
+    stats: dict[str, int]
+    plan: Plan
+    records: tuple[Noted, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether every invariant held."""
+        return not self.violations
+
+
+@define
+class World:
+    """One run of one plan; without a plan the seed draws one. `make_node` builds the nodes, `make_executor` replaces
+    the simulated handlers by real ones. `keep` keeps the trace's records (reports need them, soaks do not)."""
+
+    seed: int
+    plan: Plan = Factory(lambda self: draw_plan(self.seed), takes_self=True)
+    keep: bool = False
+    stop_at_first: bool = False
+    make_node: NodeFactory = new_node
+    make_executor: Callable[[Host], Executor] | None = None
+    agenda: Agenda = Factory(Agenda)
+    trace: Trace = Factory(lambda self: Trace(self.keep), takes_self=True)
+    hosts: dict[str, Host] = Factory(dict)
+    stores: dict[str, StoreServer] = Factory(dict)
+    network: SimNetwork = Factory(
+        lambda self: SimNetwork(self.agenda, self.trace, stream(self.plan.seed, "network")), takes_self=True
+    )
+    watch: Watch = Factory(lambda self: Watch(self.plan, self.trace), takes_self=True)
+
+    def __attrs_post_init__(self) -> None:
+        plan, agenda = self.plan, self.agenda
+        for node in plan.nodes:
+            if node.store not in self.stores:
+                disk = SimDisk(stream(plan.seed, "disk", node.store))
+                rng = stream(plan.seed, "store", node.store)
+                server = StoreServer(node.store, agenda, self.trace, rng, disk)
+                server.reached = self._store_reached(node.store)
+                self.stores[node.store] = server
+        around = Surroundings(plan, agenda, self.trace, self.network, self.stores, self.make_node, self.make_executor)
+        chosen = range(len(plan.jobs)) if plan.first_jobs is None else plan.first_jobs
+        jobs = tuple(plan.jobs[index] for index in chosen)
+        for node in plan.nodes:
+            self.hosts[node.name] = Host(node, around, SimClock(plan.origin_utc_us), jobs=jobs)
+
+    def _store_reached(self, store: str) -> Callable[[str], None]:
+        def reached(point: str) -> None:
+            for host in self.hosts.values():
+                if host.armed and host.node.store == store:
+                    host.struck(Point(point))
+
+        return reached
+
+    # --- running ------------------------------------------------------------------------------------------------------
+
+    def run(self) -> Result:
+        """Do every step of the plan, let the nodes settle, and judge."""
+        self.trace.add(Phase(0, "", "calm" if self.plan.calm else "faults"))
+        self.agenda.after(WEIGH_EVERY_US, self._weigh)
+        for step in self.plan.steps:
+            act(self, step)
+            if self.stop_at_first and self.watch.violations:
+                return self.result()
+        self.settle()
+        return self.result()
+
+    def settle(self) -> None:
+        """Heal, unless the plan has, and give the nodes time to have nothing left to do; then let the checkers see
+        what the stores hold."""
+        if not self.plan.calm and not (self.plan.steps and isinstance(self.plan.steps[-1], Heal)):
+            act(self, Heal())
+        act(self, Advance(self.plan.settle_us))
+        self._weigh()
+        for name, server in self.stores.items():
+            for record in kept(self.agenda.now_us, name, server.tables):
+                self.trace.add(record)
+        self.trace.add(Phase(self.agenda.now_us, "", "end"))
+        self.watch.finish()
+
+    def result(self) -> Result:
+        """What has come of it so far."""
+        stats = {"steps": sum(host.steps for host in self.hosts.values()), "records": self.trace.count}
+        stats |= {"simulated_s": self.agenda.now_us // 1_000_000, **self.watch.stats()}
+        return Result(
+            self.plan.seed,
+            self.trace.hash,
+            tuple(self.watch.violations),
+            stats,
+            self.plan,
+            tuple(self.trace.records),
+        )
+
+    def _weigh(self) -> None:
+        for host in self.hosts.values():
+            if host.life is not None:
+                unfinished = len(host.server.tables.unfinished)
+                self.trace.add(Weighed(self.agenda.now_us, host.name, weigh(host.life.machine), unfinished))
+        self.agenda.after(WEIGH_EVERY_US, self._weigh)
