@@ -17,6 +17,7 @@ from sz_protocol.triggers import Interval
 from sz_runtime.driver import Driver
 from sz_runtime.executor import HandlerExecutor
 from sz_runtime.handlers import LocalHandlerRegistry
+from sz_runtime.interpreter import tune_interpreter
 from sz_runtime.ports import Store
 from sz_runtime.running import running_node
 from sz_shells.clocks.boot import BootClock
@@ -61,7 +62,8 @@ def due_once(count: int, at_us: int) -> tuple[Definition, ...]:
 async def node(
     store: Store, observers: Sequence[Outcomes] = (), *, backend: str = "asyncio", settings: Settings | None = None
 ) -> AsyncIterator[Driver]:
-    """A running node on `store`."""
+    """A running node on `store`, in a process tuned as `schedulezero run` does it."""
+    tune_interpreter()
     clock = BootClock()
     executor = HandlerExecutor(registry(), clock, backend=backend)
     async with running_node(store, executor, clock, observers=observers, settings=settings) as driver:
