@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from types import CodeType
 from typing import Any
@@ -13,6 +14,7 @@ from sz_runtime.run_context import RunContext
 ASYNC_POOL = "async"
 THREAD_POOL = "thread"
 _SHOWN = 5
+_MENTIONS_CONTEXT = re.compile(r"\bRunContext\b")
 
 
 class HandlerError(ValueError):
@@ -135,9 +137,8 @@ def _wants_run(parameter: inspect.Parameter) -> bool:
         return parameter.name == "run"
     if annotation is RunContext:
         return True
-    # Written as a string, or `RunContext | None`.
-    text = annotation if isinstance(annotation, str) else str(annotation)
-    return any(part.strip().rsplit(".", 1)[-1] == "RunContext" for part in text.split("|"))
+    # Written as a string, or with None beside it.
+    return _MENTIONS_CONTEXT.search(annotation if isinstance(annotation, str) else str(annotation)) is not None
 
 
 def _name(func: Callable[..., Any]) -> str:
