@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, NewType
+from typing import Any, NewType, get_args
 
 from attrs import frozen
 
@@ -66,6 +66,11 @@ _PORT = "[1-9][0-9]{0,4}"
 _BIND = rf"^(tcp://(?:\*|{_HOST}):(?:\*|{_PORT})|ipc://\S+)$"
 _PEER = rf"^(tcp://{_HOST}:{_PORT}|ipc://\S+)$"
 _URL = r"^[A-Za-z][A-Za-z0-9+.-]*://\S+$"
+
+
+def takes_text(wanted: Any) -> bool:
+    """Whether any text can be right for a kind, or for an optional one."""
+    return any(KINDS[kind].schema.get("type") == "string" for kind in (wanted, *get_args(wanted)) if kind in KINDS)
 
 
 def _pattern(pattern: str, text: str) -> Kind:

@@ -3,13 +3,13 @@ into a flat mapping from dotted key to what was given there; the first layer tha
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args, get_origin
+from typing import Any, get_origin
 
 from attrs import Factory, define, frozen
 
 from sz_protocol.wire_values import describe, nearest, quote
 from sz_runtime.config.keys import Names, table
-from sz_runtime.config.kinds import KINDS, Mode
+from sz_runtime.config.kinds import Mode, takes_text
 from sz_runtime.config.presets import PRESETS
 from sz_runtime.config.problems import Path, Problem, dotted
 from sz_runtime.config.yaml_lines import Document, read_document
@@ -192,7 +192,7 @@ def text_value(text: str, wanted: Any) -> tuple[Any, str]:
     if get_origin(wanted) is tuple:
         if not text.lstrip().startswith("["):
             return [item.strip() for item in text.split(",") if item.strip()], ""
-    elif any(KINDS[kind].schema.get("type") == "string" for kind in (wanted, *get_args(wanted)) if kind in KINDS):
+    elif takes_text(wanted):
         return text, ""
     if not text.strip():
         return None, "is empty"

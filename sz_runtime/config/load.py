@@ -10,8 +10,9 @@ from attrs import evolve
 from sz_protocol.wire_values import describe, unknown_key
 from sz_runtime.config.contradictions import View, check_contradictions
 from sz_runtime.config.keys import Names, table
-from sz_runtime.config.kinds import Mode
+from sz_runtime.config.kinds import Mode, takes_text
 from sz_runtime.config.layers import (
+    PREFIX,
     Given,
     Layer,
     Reading,
@@ -24,7 +25,7 @@ from sz_runtime.config.layers import (
 from sz_runtime.config.loaded import Config
 from sz_runtime.config.locate import deployment_name, read_config_file
 from sz_runtime.config.model import Components, Deployment
-from sz_runtime.config.problems import ConfigError, Mark, in_order
+from sz_runtime.config.problems import ConfigError, Mark, dotted, in_order
 from sz_runtime.config.references import has_reference, resolve
 from sz_runtime.config.schedules import read_schedules, schedule_warnings
 from sz_runtime.config.structure import Refused, structure
@@ -168,18 +169,13 @@ def _fits(reading: Reading, name: str, item: Given, value: Any) -> bool:
             if path and item.path:
                 mark = reading.document.mark((*item.path, *path))
                 item = evolve(item, line=mark.line, column=mark.column)
-            reading.report(item, name + "".join(f"[{part}]" for part in path), _with_hint(item, name, value, message))
+            if isinstance(value, str) and has_reference(item.value) and not takes_text(key.type):
+                variable = f"{PREFIX}{name.removeprefix('components.').replace('.', '__').upper()}"
+                message += f"; a reference gives text, but {variable} in the environment is read as what it looks like"
+            reading.report(item, dotted((name, *path)), message)
         reading.doubtful.add(name)
         return False
     return True
-
-
-def _with_hint(item: Given, name: str, value: Any, message: str) -> str:
-    """A reference gives text; where no text is wanted, the environment can still say it."""
-    if isinstance(value, str) and has_reference(item.value):
-        variable = f"SCHEDULEZERO__{name.removeprefix('components.').replace('.', '__').upper()}"
-        return f"{message}; set {variable} in the environment where this key is not text"
-    return message
 
 
 def _deployment(values: Mapping[str, Any], file: str) -> Deployment:

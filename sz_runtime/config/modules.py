@@ -53,12 +53,12 @@ def missing_module(module: str) -> str:
 
 def _find(name: str, places: list[str] | None) -> ModuleSpec | None:
     """What `import` would find, with the current directory first; the packages above are not imported."""
-    if places is None:
-        here = PathFinder.find_spec(name, [os.getcwd()])
-        if here is not None:
-            return here
     for finder in sys.meta_path:
-        spec = finder.find_spec(name, places)
+        if finder is PathFinder:
+            # By its last name: with the full one, PathFinder wants namespace packages above to be imported.
+            spec = PathFinder.find_spec(name.rpartition(".")[2], [os.getcwd(), *sys.path] if places is None else places)
+        else:
+            spec = finder.find_spec(name, places)
         if spec is not None:
             return spec
     return None

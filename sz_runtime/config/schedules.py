@@ -40,9 +40,11 @@ def read_schedules(reading: Reading) -> list[Placed]:
         path: Path = ("schedules", index)
         line = reading.document.mark(path).line
         name = item.get("id") if isinstance(item, dict) else None
-        if isinstance(name, str) and first_lines.setdefault(name, line) != line:
+        if isinstance(name, str) and name in first_lines:
             first = f"the schedule on line {first_lines[name]} has this id already; each needs its own"
             reading.report_path((*path, "id"), first)
+        elif isinstance(name, str):
+            first_lines[name] = line
         try:
             placed.append(Placed(definition_from_wire(item), path, line))
         except DefinitionError as error:

@@ -5,8 +5,6 @@ from functools import cache
 
 from attrs import frozen
 
-from sz_runtime.plugins import plugin_names
-
 STORES = ("sqlite", "postgresql", "memory")
 BROKERS = ("zmq", "redis", "mqtt", "local")
 
@@ -23,4 +21,6 @@ class Plugins:
 @cache
 def installed() -> Plugins:
     """What this environment has. Looking costs milliseconds, so ask only when a name is not built in."""
+    from sz_runtime.plugins import plugin_names  # so does importing what looks
+
     return Plugins(*(tuple(plugin_names(group)) for group in ("stores", "brokers", "components")))
