@@ -1,14 +1,14 @@
 """Cron on the wall clock: which wall seconds an expression matches, by tables and bisection, without any zone.
 
 Whether a day matches depends on its month and on nothing but the month's first weekday and length, so there are 28
-kinds of month, and each kind's days are computed once per expression. Within a day the hours and the seconds within
-an hour are sorted tuples.
+kinds of month, and each kind's days are computed at most once per expression. Within a day, the hours and the seconds
+of an hour are sorted tuples.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final, Literal
 
 import attrs
@@ -39,7 +39,8 @@ class CronPattern:
 
     hours: tuple[int, ...]
     in_hour: tuple[int, ...]  # seconds of the hour
-    months: tuple[tuple[tuple[tuple[int, ...], ...], ...] | None, ...]  # [month][first weekday][length - 28]: days
+    months: tuple[int, ...]
+    days_of: Callable[[int, int], tuple[int, ...]]  # first weekday, length -> the matching days of such a month
     pace: Pace
     every_day: bool
     per_day: float  # how many fires a day has on average, roughly: sizes the cached pieces
@@ -84,9 +85,8 @@ class CronPattern:
         year, month, base = start.year, start.month, first - start.day
         while base + 1 < last:
             length = month_length(year, month)
-            kinds = self.months[month]
-            if kinds is not None:
-                yield base, kinds[(base + 5) % 7][length - 28]  # 1970-01-01, base -1, was a Thursday, 4
+            if month in self.months:
+                yield base, self.days_of((base + 5) % 7, length)  # 1970-01-01, base -1, was a Thursday, 4
             base += length
             year, month = (year, month + 1) if month < 12 else (year + 1, 1)
 
@@ -95,22 +95,19 @@ class CronPattern:
 def cron_pattern(expression: str, day_rule: DayRule) -> CronPattern:
     """The pattern of an expression; TriggerError when it is wrong or can never match."""
     fields = parse_cron(expression)
-    kinds = tuple(
-        tuple(_matching_days(fields, day_rule, first_weekday, length) for length in range(28, 32))
-        for first_weekday in range(7)
-    )
-    months = tuple(kinds if month in fields.months else None for month in range(13))
-    if not any(kinds[weekday][length - 28] for weekday in range(7) for length in _month_lengths(fields)):
+    days_of = lru_cache(maxsize=28)(partial(_matching_days, fields, day_rule))
+    kinds = ((weekday, length) for length in reversed(_month_lengths(fields)) for weekday in range(7))
+    if not any(days_of(*kind) for kind in kinds):
         raise TriggerError([(("expression",), _why_never(fields))])
     in_hour = tuple(minute * 60 + second for minute in fields.minutes for second in fields.seconds)
-    full = fields.day_open and fields.weekday_open
-    days_a_year = sum(len(kinds[month % 7][_LENGTHS[month] - 28]) for month in fields.months)
+    days_a_year = sum(len(days_of(1, _LENGTHS[month])) for month in fields.months)
     return CronPattern(
         hours=fields.hours,
         in_hour=in_hour,
-        months=months,
+        months=fields.months,
+        days_of=days_of,
         pace=_pace(fields.hours, len(in_hour)),
-        every_day=full and len(fields.months) == 12,
+        every_day=fields.day_open and fields.weekday_open and len(fields.months) == 12,
         per_day=len(fields.hours) * len(in_hour) * max(days_a_year, 1) / 365,
     )
 
@@ -129,17 +126,17 @@ def _pace(hours: tuple[int, ...], per_hour: int) -> Pace:
 
 
 def _matching_days(fields: CronFields, rule: DayRule, first_weekday: int, length: int) -> tuple[int, ...]:
-    def weekday(day: int) -> int:
-        return (first_weekday + day - 1) % 7
-
+    month = range(1, length + 1)
     by_day = {day for day in fields.days if day <= length}
     by_day |= {length - back for back in fields.before_last if back < length}
     by_day |= {_nearest_weekday(day, first_weekday, length) for day in fields.nearest if day <= length}
     if fields.last_weekday:
         by_day.add(_nearest_weekday(length, first_weekday, length))
-    by_weekday = {day for day in range(1, length + 1) if weekday(day) in fields.weekdays}
-    by_weekday |= {day for day in range(1, length + 1) if (weekday(day), (day + 6) // 7) in fields.nth}
-    by_weekday |= {day for day in range(length - 6, length + 1) if weekday(day) in fields.last}
+    by_weekday = {day for weekday in fields.weekdays for day in month[(weekday - first_weekday) % 7 :: 7]}
+    for weekday, nth in fields.nth:
+        by_weekday.update(month[(weekday - first_weekday) % 7 :: 7][nth - 1 : nth])
+    for weekday in fields.last:
+        by_weekday.add(month[(weekday - first_weekday) % 7 :: 7][-1])
     either = rule == "or" and not fields.day_open and not fields.weekday_open
     return tuple(sorted(by_day | by_weekday if either else by_day & by_weekday))
 

@@ -33,8 +33,19 @@ class CannotAdvance(Exception):  # callers quarantine the schedule
         return f"cannot find a fire after {self.after_us} us: {self.reason}"
 
 
+def shown(value: object) -> str:
+    """`value` as it may stand in a message: its repr, cut where that is long, whatever the value is."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an int of thousands of digits, a list inside itself
+        return f"something of type {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def nearest(word: str, choices: Sequence[str]) -> str:
     """The hint `; did you mean 'x'?` for the closest of `choices`, or nothing when none is close."""
+    if len(word) > 100:
+        return ""
     by_lower = {choice.lower(): choice for choice in choices}
     found = get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.6)
     return f"; did you mean {by_lower[found[0]]!r}?" if found else ""

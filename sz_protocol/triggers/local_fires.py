@@ -10,7 +10,7 @@ rhythm    left out                                     the first pass only
 elapsed   left out                                     both passes
 literal   left out                                     both passes
 
-Instants are computed in pieces of some 128 fires. The pieces are shared by everything that has the same pattern,
+Instants are computed in pieces of some 64 fires. The pieces are shared by everything that has the same pattern,
 zone and rule, and kept in a bounded cache, so that many schedules with few expressions cost few computations. What
 they hold depends on the key alone, never on who asked first.
 """
@@ -30,9 +30,9 @@ from .zones import Zone, zone
 
 Dst = Literal["default", "literal"]
 
-PIECE_FIRES: Final = 128
-LONGEST_PIECE_S: Final = 8 * 366 * DAY_S
-PIECES_KEPT: Final = 16_384  # about 1.2 kB each: 20 MB at the very most
+PIECE_FIRES: Final = 64
+LONGEST_PIECE_S: Final = 4 * 366 * DAY_S
+PIECES_KEPT: Final = 16_384  # about 0.7 kB each: 12 MB at the most
 PATTERNS_KEPT: Final = 4_096
 
 _FIRST_S: Final = FIRST_US // SECOND_US

@@ -12,7 +12,7 @@ import attrs
 
 from .calendar_pattern import MonthEnd, Unit
 from .cron_pattern import DayRule, cron_pattern
-from .errors import Path, Problem, TriggerError, nearest, refuse_if
+from .errors import Path, Problem, TriggerError, nearest, refuse_if, shown
 from .instants import DAY_S, DEFAULT_ANCHOR_US, FIRST_US, LAST_US, SECOND_US
 from .local_fires import Dst
 from .zones import zone_problem
@@ -228,7 +228,7 @@ def depth(trigger: Trigger) -> int:
 def whole(value: object, name: str, low: int, high: int, unit: str = "") -> list[Problem]:
     """The problem with `value`, if it is not a whole number (a bool is none) within the bounds."""
     if type(value) is not int:
-        return [((name,), f"must be a whole number from {low} to {high}{unit}, got {value!r}")]
+        return [((name,), f"must be a whole number from {low} to {high}{unit}, got {shown(value)}")]
     if not low <= value <= high:
         return [((name,), f"is {value}; must be from {low} to {high}{unit}")]
     return []
@@ -239,13 +239,13 @@ def one_of(value: object, name: str, choices: tuple[str, ...]) -> list[Problem]:
     if isinstance(value, str) and value in choices:
         return []
     hint = nearest(value, choices) if isinstance(value, str) else ""
-    return [((name,), f"must be {' or '.join(choices)}, got {value!r}{hint}")]
+    return [((name,), f"must be {' or '.join(choices)}, got {shown(value)}{hint}")]
 
 
 def _text(value: object, name: str, example: str) -> list[Problem]:
     if isinstance(value, str):
         return []
-    return [((name,), f"must be text such as {example}, got {value!r}")]
+    return [((name,), f"must be text such as {example}, got {shown(value)}")]
 
 
 def _zone(value: object) -> list[Problem]:
@@ -255,7 +255,7 @@ def _zone(value: object) -> list[Problem]:
 
 def _instant(value: object, name: str) -> list[Problem]:
     if type(value) is not int:
-        return [((name,), f"must be whole microseconds of UTC, got {value!r}")]
+        return [((name,), f"must be whole microseconds of UTC, got {shown(value)}")]
     if not FIRST_US <= value <= LAST_US:
         return [((name,), "must lie in the years 1900 to 2199")]
     return []
@@ -274,7 +274,7 @@ def _bounds(start_us: object, end_us: object) -> list[Problem]:
 
 def _date(value: object, path: Path) -> list[Problem]:
     if type(value) is not date:
-        return [(path, f"must be a date such as 2026-12-24, got {value!r}")]
+        return [(path, f"must be a date such as 2026-12-24, got {shown(value)}")]
     if not 1900 <= value.year <= 2199:
         return [(path, "must lie in the years 1900 to 2199")]
     return []
@@ -288,12 +288,12 @@ def _window(value: object, path: Path) -> list[Problem]:
                 problems.append(((*path, "to"), "must lie after from"))
             return problems
         case _:
-            return [(path, f"must be a pair (from_us, to_us), got {value!r}")]
+            return [(path, f"must be a pair (from_us, to_us), got {shown(value)}")]
 
 
 def _inner(value: object) -> list[Problem]:
     if not isinstance(value, TRIGGERS):
-        return [(("trigger",), f"must be a trigger, got {value!r}")]
+        return [(("trigger",), f"must be a trigger, got {shown(value)}")]
     if depth(value) >= DEEPEST:
         return [(("trigger",), f"triggers may stand at most {DEEPEST} deep inside each other")]
     return []

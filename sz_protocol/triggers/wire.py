@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import date
 from typing import Final, TypeVar
 
-from .errors import Path, Problem, TriggerError, nearest, refuse_if
+from .errors import Path, Problem, TriggerError, nearest, refuse_if, shown
 from .instants import DAY_S, DEFAULT_ANCHOR_US, SECOND_US, clock, iso_utc
 from .records import (
     DEEPEST,
@@ -63,8 +63,8 @@ class _Fields:
         """Refuse every key that is none of these."""
         for key in self.found:
             if key not in names and key != "type":
-                hint = nearest(str(key), names) or f"; known here: {', '.join(names)}"
-                self.problem(str(key), f"unknown key{hint}")
+                name = key if isinstance(key, str) else shown(key)
+                self.problem(name, f"unknown key{nearest(name, names) or '; known here: ' + ', '.join(names)}")
 
     def take(self, name: str, read: Callable[[object], T], default: T) -> T:
         """The value of an optional key."""
@@ -97,7 +97,7 @@ class _Fields:
         found = self.found.get(name, [])
         if isinstance(found, list | tuple):
             return list(found)
-        self.problem(name, f"must be a list, got {found!r}")
+        self.problem(name, f"must be a list, got {shown(found)}")
         return []
 
     def build(self, make: Callable[[], Trigger]) -> Trigger:
@@ -111,7 +111,7 @@ class _Fields:
 
 def _read(obj: object, path: Path, problems: list[Problem]) -> Trigger:
     if not isinstance(obj, Mapping):
-        problems.append((path, f"must be a mapping such as {{type: interval, minutes: 5}}, got {obj!r}"))
+        problems.append((path, f"must be a mapping such as {{type: interval, minutes: 5}}, got {shown(obj)}"))
         return _PLACEHOLDER
     if len(path) > 2 * DEEPEST:
         problems.append((path, f"triggers may stand at most {DEEPEST} deep inside each other"))
@@ -124,7 +124,7 @@ def _read(obj: object, path: Path, problems: list[Problem]) -> Trigger:
         fields.problem("type", f"is missing; one of {', '.join(_READERS)}")
     else:
         hint = nearest(kind, tuple(_READERS)) if isinstance(kind, str) else ""
-        fields.problem("type", f"unknown type {kind!r}{hint or '; one of ' + ', '.join(_READERS)}")
+        fields.problem("type", f"unknown type {shown(kind)}{hint or '; one of ' + ', '.join(_READERS)}")
     return _PLACEHOLDER
 
 
@@ -237,7 +237,7 @@ def _read_except(fields: _Fields) -> Trigger:
 def _read_window(fields: _Fields, index: int, item: object) -> tuple[int, int]:
     place = (*fields.path, "windows", index)
     if not isinstance(item, Mapping):
-        fields.problems.append((place, f"must be a mapping {{from: ..., to: ...}}, got {item!r}"))
+        fields.problems.append((place, f"must be a mapping {{from: ..., to: ...}}, got {shown(item)}"))
         return (0, 1)
     window = _Fields(item, place, fields.problems)
     before = len(fields.problems)

@@ -3,11 +3,11 @@
 YAML loaders turn what looks like a date or a time into objects of their own, so those are taken too.
 """
 
-import math
 import re
 from datetime import date, datetime
 from typing import Final
 
+from .errors import shown
 from .instants import DAY_S, SECOND_US, clock, to_us
 from .zones import zone, zone_problem
 
@@ -22,7 +22,7 @@ def read_text(value: object) -> str:
     """Text, and nothing that merely could be written as text."""
     if isinstance(value, str):
         return value
-    raise Wrong(f"must be text in quotes, got {value!r}")
+    raise Wrong(f"must be text in quotes, got {shown(value)}")
 
 
 def read_zone(value: object) -> str:
@@ -36,15 +36,15 @@ def read_whole(value: object) -> int:
     """A whole number; neither a bool nor a text of digits is one."""
     if type(value) is int:
         return value
-    raise Wrong(f"must be a whole number, got {value!r}")
+    raise Wrong(f"must be a whole number, got {shown(value)}")
 
 
 def read_amount(value: object) -> float:
     """A number of units that is not negative: int or float, finite."""
     if type(value) is not int and type(value) is not float:
-        raise Wrong(f"must be a number, got {value!r}")
-    if not math.isfinite(value) or not 0 <= value <= 10**12:
-        raise Wrong(f"must be a number that is not negative, got {value!r}")
+        raise Wrong(f"must be a number, got {shown(value)}")
+    if not 0 <= value <= 10**12:  # nor infinite, nor NaN
+        raise Wrong(f"must be a number that is not negative, got {shown(value)}")
     return value
 
 
@@ -56,8 +56,8 @@ def read_date(value: object) -> date:
         try:
             return date.fromisoformat(value)
         except ValueError as wrong:
-            raise Wrong(f"must be a date such as 2026-12-24, got {value!r} ({wrong})") from None
-    raise Wrong(f"must be a date such as 2026-12-24, without a time, got {value!r}")
+            raise Wrong(f"must be a date such as 2026-12-24, got {shown(value)} ({wrong})") from None
+    raise Wrong(f"must be a date such as 2026-12-24, without a time, got {shown(value)}")
 
 
 def read_time(value: object) -> int:
@@ -67,7 +67,7 @@ def read_time(value: object) -> int:
     if type(value) is int and 600 <= value < DAY_S:  # YAML 1.1 reads 12:30 as 12 * 60 + 30
         meant = clock(value * 60 if value < 1440 else value)
         raise Wrong(f'must be text: YAML reads a time without quotes as a number; write "{meant}"')
-    raise Wrong(f'must be a time of day such as "02:30" or "02:30:15", got {value!r}')
+    raise Wrong(f'must be a time of day such as "02:30" or "02:30:15", got {shown(value)}')
 
 
 def read_instant(value: object, timezone: str, *, end_of_day: bool = False) -> int:
@@ -79,9 +79,9 @@ def read_instant(value: object, timezone: str, *, end_of_day: bool = False) -> i
     if isinstance(value, str):
         value = _parse(value)
     if not isinstance(value, date):
-        raise Wrong(f"must be a time such as 2026-03-29T02:30:00 or 2026-03-29T02:30:00+02:00, got {value!r}")
+        raise Wrong(f"must be a time such as 2026-03-29T02:30:00 or 2026-03-29T02:30:00+02:00, got {shown(value)}")
     if not 1900 <= value.year <= 2199:
-        raise Wrong(f"must lie in the years 1900 to 2199, got {value!r}")
+        raise Wrong(f"must lie in the years 1900 to 2199, got {shown(value)}")
     if not isinstance(value, datetime):
         midnight = datetime(value.year, value.month, value.day)
         if end_of_day:
@@ -94,7 +94,9 @@ def _parse(text: str) -> date:
     try:
         return date.fromisoformat(text) if len(text) <= 10 else datetime.fromisoformat(text)
     except ValueError:
-        raise Wrong(f"must be a time such as 2026-03-29T02:30:00 or 2026-03-29T02:30:00+02:00, got {text!r}") from None
+        raise Wrong(
+            f"must be a time such as 2026-03-29T02:30:00 or 2026-03-29T02:30:00+02:00, got {shown(text)}"
+        ) from None
 
 
 def _on_wall(wall_us: int, timezone: str) -> int:

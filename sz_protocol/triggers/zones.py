@@ -14,7 +14,7 @@ from typing import Final
 
 import attrs
 
-from .errors import nearest
+from .errors import nearest, shown
 from .tzif import read_tzif
 
 _BEFORE_TIME: Final = -(10**12)
@@ -81,7 +81,7 @@ def _known() -> frozenset[str]:
 def zone_problem(key: object) -> str:
     """Why `key` is no zone, with the nearest name that is one; empty when it is one. Case matters."""
     if not isinstance(key, str):
-        return f"must be the name of a time zone such as Europe/Berlin, got {key!r}"
+        return f"must be the name of a time zone such as Europe/Berlin, got {shown(key)}"
     if key in _known():
         return ""
     names = zone_names()
@@ -89,7 +89,7 @@ def zone_problem(key: object) -> str:
     if not hint:
         city = key.rsplit("/", 1)[-1].lower().replace(" ", "_")
         hint = next((f"; did you mean {name!r}?" for name in names if name.rsplit("/", 1)[-1].lower() == city), "")
-    return f"unknown time zone {key!r}{hint or '; zone names look like Europe/Berlin or UTC'}"
+    return f"unknown time zone {shown(key)}{hint or '; zone names look like Europe/Berlin or UTC'}"
 
 
 @lru_cache(maxsize=640)  # more than there are
