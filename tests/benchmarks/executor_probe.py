@@ -2,8 +2,8 @@
 
 python -m tests.benchmarks.executor_probe [--runs 200000] [--batch 256]
 
-Also: how long another event loop's task stalls while a plain handler burns CPU in its thread, for several settings of
-the interpreter's switch interval.
+Also: how long a single run takes from `submit` to its start and to its result, and how long another event loop's
+task stalls while a plain handler burns CPU in its thread, for several settings of the interpreter's switch interval.
 """
 
 import argparse
@@ -98,6 +98,36 @@ def rate(backend: str, func: Callable[..., Any], runs: int, batch: int) -> tuple
     return runs / took, sink.count / sink.batches
 
 
+def single(backend: str, func: Callable[..., Any], runs: int = 1000) -> tuple[float, float, float, float]:
+    """Median and 99th percentile, in ms, from `submit` to the handler's start and to its result, one at a time."""
+    registry, clock = LocalHandlerRegistry(), BootClock()
+    registry.register("probe", func)
+    executor = HandlerExecutor(registry, clock, backend)
+    to_start: list[float] = []
+    to_result: list[float] = []
+    sink = Sink()
+
+    def complete(events: Sequence[Event]) -> None:
+        arrived = time.time_ns() // 1000
+        for event in events:
+            if isinstance(event, RunsFinished):
+                to_start.append((event.results[0].started_us - submitted) / 1000)
+                to_result.append((arrived - submitted) / 1000)
+        sink.complete(events)
+
+    executor.open(complete)
+    for count, effect in enumerate(batches_of(func.__name__, runs, 1, {}), 1):
+        time.sleep(0.0005)
+        submitted = clock.now().utc_us
+        executor.submit(effect)
+        sink.wait_for(count)
+    executor.close(5)
+    at_median, at_99 = runs // 2, runs * 99 // 100
+    to_start.sort()
+    to_result.sort()
+    return to_start[at_median], to_start[at_99], to_result[at_median], to_result[at_99]
+
+
 async def worst_stall(executor: HandlerExecutor) -> tuple[float, float]:
     """Median and worst time, in ms, by which a 1 ms sleep of this loop is late beside a busy handler thread."""
     for effect in batches_of("burn", 1, 1, {"seconds": 2.0}):
@@ -135,6 +165,11 @@ def main() -> None:
             runs = options.runs if func is not one_turn else options.runs // 10
             per_second, size = rate(backend, func, runs, options.batch)
             print(f"{backend:8} {func.__name__:14} {per_second:9,.0f} {size:18.1f}")
+    print(f"\n{'loop':8} {'handler':14} {'start p50 ms':>13} {'p99':>7} {'result p50 ms':>14} {'p99':>7}")
+    for backend in ("asyncio", "trio"):
+        for func in (nothing, nothing_plain):
+            start50, start99, result50, result99 = single(backend, func)
+            print(f"{backend:8} {func.__name__:14} {start50:13.3f} {start99:7.3f} {result50:14.3f} {result99:7.3f}")
     print(f"\n{'loop':8} {'switch interval':>16} {'p50 late ms':>12} {'worst ms':>9}")
     before = sys.getswitchinterval()
     for backend in ("asyncio", "trio"):
