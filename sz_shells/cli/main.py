@@ -8,11 +8,12 @@ from cyclopts import App, CycloptsError
 from sz_shells.cli.common import USAGE
 
 COMMANDS = {
-    "run": "sz_shells.cli.run:run",
-    "check": "sz_shells.cli.check:check",
-    "runs": "sz_shells.cli.runs:runs",
-    "demo": "sz_shells.cli.demo:demo",
+    "run": ("sz_shells.cli.run:run", "Run the schedules of a configuration."),
+    "check": ("sz_shells.cli.check:check", "Check a configuration: file, line and key of all that is wrong."),
+    "runs": ("sz_shells.cli.runs:runs", "Show the ledger: what became of every due instant."),
+    "demo": ("sz_shells.cli.demo:demo", "Watch a server work, be killed, and lose nothing."),
 }
+"""Each command loads when it is used, so that `--help` stays quick; the words here are its line in that help."""
 
 
 def build_app() -> App:
@@ -21,10 +22,11 @@ def build_app() -> App:
         name="schedulezero",
         help="A job scheduler that keeps account of every instant: one machine, edge devices, or a cluster.",
         version=lambda: version("schedulezero"),
+        help_format="plaintext",
         help_epilogue="Exit codes: 0 ok, 1 failed, 2 usage or configuration.",
     )
-    for name, target in COMMANDS.items():
-        app.command(target, name=name)
+    for name, (target, summary) in COMMANDS.items():
+        app.command(target, name=name, help=summary)
     return app
 
 

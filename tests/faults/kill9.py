@@ -5,6 +5,7 @@ python -m tests.faults.kill9 [--seconds 300] [--backend asyncio|trio] [--seed 1]
 """
 
 import argparse
+import itertools
 import os
 import random
 import signal
@@ -160,7 +161,7 @@ def compare(store: SqliteStore, diary: Path, kills: int) -> Verdict:
             if count > 1 and by_id[run_id].schedule_id in once
         ],
         fences=[
-            run_id for run_id, tokens in fences.items() if any(b <= a for a, b in zip(tokens, tokens[1:], strict=False))
+            run_id for run_id, tokens in fences.items() if any(b <= a for a, b in itertools.pairwise(tokens))
         ],
     )
 
