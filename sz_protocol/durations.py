@@ -28,7 +28,7 @@ def parse_duration(value: object) -> int:
         if value.startswith("-"):
             raise ValueError("a duration cannot be negative")
         units = "units are w, d, h, m, s, ms, us, longest first, without spaces"
-        raise ValueError(f'"{value[:40]}" is no duration: write it as in {EXAMPLES}; {units}')
+        raise ValueError(f"{value[:40]!r} is no duration: write it as in {EXAMPLES}; {units}")
     total = 0.0 if "." in value else 0
     for number, unit_us in zip(match.groups(), _UNITS_US.values(), strict=True):
         if number is not None:

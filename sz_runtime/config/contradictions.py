@@ -9,7 +9,7 @@ from sz_protocol.wire_values import nearest, quote
 from sz_runtime.config.kinds import Mode
 from sz_runtime.config.layers import Given, Reading
 from sz_runtime.config.model import Components, Deployment
-from sz_runtime.config.problems import Mark, Path, Problem
+from sz_runtime.config.problems import Mark, Path, Problem, problem_at
 from sz_runtime.config.third_parties import BROKERS, STORES
 
 DATASTORE = "components.scheduler.datastore"
@@ -44,9 +44,8 @@ class View:
     def _problem(self, key: str, message: str, at: str) -> Problem:
         given = self.given.get(at or key)
         if given is not None and given.file:
-            return Problem(given.file, given.line, given.column, key, message)
-        mark = self._mark(tuple(key.split(".")))
-        return Problem(self.reading.document.file, mark.line, mark.column, key, message)
+            return problem_at(given.file, Mark(given.line, given.column), key, message)
+        return problem_at(self.reading.document.file, self._mark(tuple(key.split("."))), key, message)
 
     def _mark(self, path: Path) -> Mark:
         """The section where a missing key belongs; else the mode, whose preset asks for it."""

@@ -11,12 +11,10 @@ from sz_protocol.wire_values import describe, nearest, quote
 from sz_runtime.config.keys import Names, table
 from sz_runtime.config.kinds import Mode, takes_text
 from sz_runtime.config.presets import PRESETS
-from sz_runtime.config.problems import Path, Problem, dotted
+from sz_runtime.config.problems import Mark, Path, Problem, dotted, problem_at
 from sz_runtime.config.yaml_lines import Document, read_document
 
 PREFIX = "SCHEDULEZERO__"
-MAX_MESSAGE = 600
-"""Messages quote what they are about; nobody wants to read a megabyte of it."""
 
 
 @frozen
@@ -47,14 +45,12 @@ class Reading:
 
     def report(self, given: Given, key: str, message: str) -> None:
         """A problem at a value."""
-        self.problems.append(Problem(given.file, given.line, given.column, key, message[:MAX_MESSAGE]))
+        self.problems.append(problem_at(given.file, Mark(given.line, given.column), key, message))
         self.doubtful.add(key)
 
     def report_path(self, path: Path, message: str) -> None:
         """A problem at a place of the file."""
-        mark = self.document.mark(path)
-        problem = Problem(self.document.file, mark.line, mark.column, dotted(path), message[:MAX_MESSAGE])
-        self.problems.append(problem)
+        self.problems.append(problem_at(self.document.file, self.document.mark(path), dotted(path), message))
 
 
 def file_layer(reading: Reading) -> Layer:
@@ -107,7 +103,7 @@ def environment_layer(reading: Reading, environ: Mapping[str, str]) -> Layer:
     for variable in sorted(environ):
         if variable.startswith(PREFIX):
             name = variable.removeprefix(PREFIX).lower().replace("__", ".")
-            origin = f"environment {variable if variable.isprintable() else quote(variable)}"
+            origin = f"environment {variable}"
             _add_text(reading, layer, name, Given(environ[variable], origin, origin))
     return layer
 

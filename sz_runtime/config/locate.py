@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sz_protocol.wire_values import nearest, quote
-from sz_runtime.config.problems import ConfigError, Problem
+from sz_runtime.config.problems import ConfigError, Mark, problem_at
 from sz_runtime.config.yaml_lines import MAX_BYTES
 
 FILE = "config.yaml"
@@ -59,7 +59,7 @@ def _not_found(given: str) -> str:
 
 
 def _refusal(file: str, message: str) -> ConfigError:
-    return ConfigError([Problem(file if file.isprintable() else quote(file), 0, 0, "", message)])
+    return ConfigError([problem_at(file, Mark(0, 0), "", message)])
 
 
 def deployment_name(file: str) -> str:

@@ -7,7 +7,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 
 from sz_protocol.wire_values import quote
 from sz_runtime.config.loaded import Config
-from sz_runtime.config.problems import Mark, Problem, in_order
+from sz_runtime.config.problems import Mark, Problem, in_order, problem_at
 
 KEY = "components.handlers.local.modules"
 
@@ -26,7 +26,7 @@ def check_modules(config: Config) -> list[Problem]:
         if trouble:
             mark = config.marks.get((*path, index), Mark(0, 0)) if in_file else Mark(0, 0)
             file = config.file if in_file else config.origins.get(KEY, "")
-            problems.append(Problem(file, mark.line, mark.column, f"{KEY}[{index}]", trouble))
+            problems.append(problem_at(file, mark, f"{KEY}[{index}]", trouble))
     return in_order(problems)
 
 

@@ -32,6 +32,19 @@ class Problem:
         return f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}"
 
 
+MAX_MESSAGE = 600
+"""Messages quote what they are about; nobody wants to read a megabyte of it."""
+
+
+def problem_at(file: str, mark: Mark, key: str, message: str) -> Problem:
+    """A problem that prints as one line of bounded length, whatever it quotes."""
+    return Problem(_printable(file), mark.line, mark.column, _printable(key), _printable(message[:MAX_MESSAGE]))
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
 class ConfigError(Exception):
     """A configuration that cannot be used. `problems` holds all of them, by line; the text has one line for each."""
 

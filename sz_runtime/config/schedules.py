@@ -12,7 +12,7 @@ from sz_protocol.durations import format_duration
 from sz_protocol.triggers import CannotAdvance, next_fire
 from sz_protocol.wire_values import describe
 from sz_runtime.config.layers import Reading
-from sz_runtime.config.problems import Path, Problem, dotted
+from sz_runtime.config.problems import Path, Problem, dotted, problem_at
 
 _REFERENCE = re.compile(r"(?<!\$)\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 
@@ -59,8 +59,7 @@ def schedule_warnings(reading: Reading, placed: list[Placed], now_us: int | None
     for item in placed:
         for inner, message in _oddities(item.definition, now_us):
             path = (*item.path, *inner)
-            mark = reading.document.mark(path)
-            found.append(Problem(file, mark.line, mark.column, dotted(path), message))
+            found.append(problem_at(file, reading.document.mark(path), dotted(path), message))
     return found
 
 

@@ -10,7 +10,7 @@ import yaml
 from attrs import Factory, define
 
 from sz_protocol.wire_values import quote
-from sz_runtime.config.problems import Mark, Path, Problem, dotted
+from sz_runtime.config.problems import Mark, Path, Problem, dotted, problem_at
 from sz_runtime.config.scalars import PREFIX, Date, Trap, plain_tag, scalar_value
 
 MAX_BYTES = 8 * 1024 * 1024
@@ -37,8 +37,7 @@ class Document:
 
     def report(self, path: Path, message: str, at: Mark | None = None) -> None:
         """Add a problem."""
-        mark = at or self.mark(path)
-        self.problems.append(Problem(self.file, mark.line, mark.column, dotted(path), message))
+        self.problems.append(problem_at(self.file, at or self.mark(path), dotted(path), message))
 
 
 def read_document(data: bytes | str, file: str) -> Document:
