@@ -124,7 +124,7 @@ class Scheduling:
         if self.state is not SchedulingState.FIRING or self.methods is None:
             return None
         if self.troubled_until_us is not None:
-            return Wakeup(max(self.troubled_until_us, now.mono_us), WakeReason.RETRY)
+            return Wakeup(max(self.troubled_until_us, now.mono_us + 1), WakeReason.RETRY)
         if self.reload_ids and not self.reload_ops:
             return Wakeup(now.mono_us, WakeReason.BACKLOG)
         if self.in_flight >= self.settings.writes_in_flight:

@@ -57,7 +57,8 @@ class Timekeeping:
             if self.held_base_us is not None:
                 self.held_base_us = None
                 self.notices.append(ClockStepped(step_us, held=False))
-            self.base_us = base_us
+            # A time that is not trusted is no measure for the one that will be: that one is followed at once.
+            self.base_us = base_us if now.trusted else None
             return now
         if step_us < 0:
             self.base_us, self.held_base_us = base_us, None

@@ -109,7 +109,7 @@ def _with_faults(plan: Plan, rng: Random, length_us: int) -> Plan:
         chosen.append(usurpers)
     planned: Planned = [(0, Start("a"))]
     if rng.random() < 0.1:
-        planned.insert(0, (0, TrustClock("a", False, -rng.randint(1, 400) * 24 * HOUR_US)))
+        planned.insert(0, (0, TrustClock("a", False, -rng.randint(1, 40) * HOUR_US)))
         planned.append((rng.randint(1, length_us), TrustClock("a", True)))
     for kind in chosen:
         for _ in range(rng.randint(1, 5)):

@@ -69,6 +69,7 @@ class Host:
     tame: bool = False
     """Handlers do nothing wicked any more."""
     past_steps: int = 0
+    _start_planned: bool = False
 
     @property
     def name(self) -> str:
@@ -89,21 +90,23 @@ class Host:
 
     def start(self, by_force: bool = False) -> None:
         """Begin a life, unless one is under way. A store that cannot be taken is tried again."""
+        self._start_planned = False
         if self.life is not None:
             return
         around, agenda = self.around, self.around.agenda
-        self.incarnation += 1
+        incarnation = self.incarnation + 1
         store = self._new_store(by_force)
-        executor = self._new_executor()
-        rng = stream(around.plan.seed, "node", self.name, self.incarnation)
+        executor = self._new_executor(incarnation)
+        rng = stream(around.plan.seed, "node", self.name, incarnation)
         machine = around.make_node(around.plan.settings, rng, self.node)
         life = Life(self, self.name, agenda, around.trace, self.clock, machine, store, executor)
         try:
             opened = store.open(life.take)
         except StoreError as error:
-            around.trace.add(StartFailed(agenda.now_us, self.name, self.incarnation, str(error)))
-            agenda.after(START_AGAIN_US, self.start)
+            around.trace.add(StartFailed(agenda.now_us, self.name, incarnation, str(error)))
+            self._plan_start(START_AGAIN_US)
             return
+        self.incarnation = incarnation
         executor.open(life.take)
         self.life = life
         now = self.clock.now(agenda.now_us)
@@ -113,18 +116,24 @@ class Host:
         self.give((Started(opened.term, opened.high_water_us), self._handlers()))
         self.ask(self._apply())
 
+    def _plan_start(self, after_us: int) -> None:
+        """Start later; one plan at a time."""
+        if not self._start_planned:
+            self._start_planned = True
+            self.around.agenda.after(after_us, self.start)
+
     def _new_store(self, by_force: bool) -> Store:
         if self.node.remote:
             return RemoteStore(self.server, self.name, self.around.agenda, self.around.network, by_force)
         return SimStore(self.server, self.name, by_force)
 
-    def _new_executor(self) -> Executor:
+    def _new_executor(self, incarnation: int) -> Executor:
         if self.around.make_executor is not None:
             return self.around.make_executor(self)
         plan, name = self.around.plan, self.name
         return SimExecutor(
             name,
-            self.incarnation,
+            incarnation,
             self.around.agenda,
             self.around.trace,
             self.clock,
@@ -204,7 +213,7 @@ class Host:
         if power:
             self.clock.reboot(self.around.agenda.now_us)
         if restart_us is not None:
-            self.around.agenda.after(restart_us, self.start)
+            self._plan_start(restart_us)
 
     def _bury(self, life: Life) -> None:
         life.over = True
@@ -237,7 +246,7 @@ class Host:
         life.store.close()
         self.around.trace.add(NodeStopped(self.around.agenda.now_us, self.name, self.incarnation, "stopped"))
         if self.restart_us is not None:
-            self.around.agenda.after(self.restart_us, self.start)
+            self._plan_start(self.restart_us)
             self.restart_us = None
 
     # --- trouble ------------------------------------------------------------------------------------------------------

@@ -175,7 +175,8 @@ def _read_settings(settings: Settings, rest: str) -> Settings:
         name, _, value = word.partition("=")
         if name not in known:
             raise ScenarioError(f"there is no setting {name!r}; there are {', '.join(known)}")
-        settings = evolve(settings, **{name: None if value == "None" else int(value)})
+        changed: dict[str, Any] = {name: None if value == "None" else int(value)}
+        settings = evolve(settings, **changed)
     return settings
 
 
@@ -208,7 +209,8 @@ def _read_behaviour(job: Job, words: list[str]) -> Job:
             least, _, most = value.partition("..")
             behaviour = evolve(behaviour, least_us=parse_duration(least), most_us=parse_duration(most or least))
         elif word in _CHANCES:
-            behaviour = evolve(behaviour, **{word: float(value)})
+            chance: dict[str, Any] = {word: float(value)}
+            behaviour = evolve(behaviour, **chance)
         elif word == "concurrency":
             behaviour = evolve(behaviour, concurrency=int(value))
         elif word == "pool":

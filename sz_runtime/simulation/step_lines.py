@@ -259,8 +259,10 @@ _LINES: list[tuple[str, Callable[[Found], Step]]] = [
 ]
 _PATTERNS = [(re.compile(pattern), build) for pattern, build in _LINES]
 
-VERBS = ("advance", "start", "crash", "drain", "pause", "stall", "suspend", "rewind", "clock", "disk", "store")
-VERBS += ("partition", "cut", "mend", "weather", "ask", "configure", "methods", "heal")
+VERBS = tuple(
+    "advance start crash drain pause stall suspend rewind clock disk store partition cut mend weather ask configure"
+    " methods heal".split()
+)
 
 
 def line_to_step(line: str) -> Step:

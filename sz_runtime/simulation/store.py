@@ -72,6 +72,7 @@ class RemoteStore:
     _connection: Connection | None = None
     _outstanding: dict[int, tuple[int, Write | Read]] = Factory(dict)
     _failed_stream: int = 0
+    _sessions: list[Session] = Factory(list)
     _closed: bool = False
 
     def open(self, complete: Complete) -> Opened:
@@ -83,6 +84,7 @@ class RemoteStore:
         connection.session, opened = self.server.open(
             self.holder, lambda events: connection.back.send(list(events)), by_force=self.by_force
         )
+        self._sessions.append(connection.session)
         return opened
 
     def submit(self, effect: Write | Read) -> None:
@@ -104,11 +106,11 @@ class RemoteStore:
     def close(self) -> None:
         """Hang up. The server notices at once, or later when the link is cut."""
         self._closed = True
-        if self._connection is not None and self._connection.session is not None:
-            self.agenda.after(5 * self.timeout_us if self._is_cut() else 1, self._hang_up, self._connection.session)
+        self.agenda.after(5 * self.timeout_us if self._is_cut() else 1, self._hang_up)
 
-    def _hang_up(self, session: Session) -> None:
-        session.open = False
+    def _hang_up(self) -> None:
+        for session in self._sessions:
+            session.open = False
 
     def _is_cut(self) -> bool:
         name = self.server.name
@@ -123,8 +125,11 @@ class RemoteStore:
     def _arrived(self, item: tuple[Connection, Write | Read]) -> None:
         """At the server."""
         connection, effect = item
+        if connection.session is None and self._closed:
+            return
         if connection.session is None:
             connection.session = self.server.reconnect(self.holder, lambda events: connection.back.send(list(events)))
+            self._sessions.append(connection.session)
         if connection.session.open:
             self.server.submit(connection.session, effect)
 

@@ -64,7 +64,7 @@ def draw_trigger(rng: Random, start_utc_us: int, length_us: int) -> Trigger:
         return EveryNth(interval, rng.randint(2, 5))
     if dice < 0.98:
         begin_us = start_utc_us + rng.randint(0, length_us)
-        return Except(interval, ((begin_us, begin_us + MINUTE_US),))
+        return Except(interval, windows=((begin_us, begin_us + MINUTE_US),))
     return AnyOf((interval, Interval(draw_duration(rng, SECOND_US, 60 * SECOND_US))))
 
 

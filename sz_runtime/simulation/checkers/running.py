@@ -28,8 +28,8 @@ class Row:
     outcome: str
     attempt: int
     fence: int
-    losses: int
-    written_at: int
+    failures: int = 0
+    losses: int = 0
     claims: dict[tuple[int, int], int] = Factory(dict)
     """(attempt, fence) of every durable claim -> the store's term then."""
     started: dict[int, str] = Factory(dict)
@@ -72,7 +72,7 @@ class Running(Checker):
         place = (record.node, record.row)
         row = self.rows.get(place)
         if row is None:
-            row = self.rows[place] = Row(record.schedule_id, "", "", 0, 0, 0, record.at_us)
+            row = self.rows[place] = Row(record.schedule_id, "", "", 0, 0)
         elif row.state == "done":
             what = f"row {record.row} of {record.schedule_id} was {row.outcome} and became {record.outcome}"
             self.report.add("CompleteOnce", record, what)
@@ -86,7 +86,7 @@ class Running(Checker):
         if record.state == "done":
             self._judge_outcome(record, row)
         row.state, row.outcome, row.attempt = record.state, record.outcome, record.attempt
-        row.fence, row.losses, row.written_at = record.fence, record.losses, record.at_us
+        row.fence, row.failures, row.losses = record.fence, record.failures, record.losses
 
     def _judge_outcome(self, record: RunWritten, row: Row) -> None:
         """ResultFence: an outcome that speaks of an execution must be that of the current attempt."""
@@ -136,12 +136,10 @@ class Running(Checker):
         gone = [attempt for attempt, how in row.started.items() if how in ("", "killed")]
         if definitions and all(d.semantics is Semantics.AT_MOST_ONCE for d in definitions) and gone:
             self.report.add("AtMostOnceNeverRestarts", record, f"{what} began after attempt {gone[-1]} vanished")
-        failed = sum(how == "failed" for how in row.started.values())
-        if definitions and failed >= max(d.retry.attempts for d in definitions):
-            self.report.add("RetryWithinPolicy", record, f"{what} began after {failed} failures")
-        lost = sum(how == "killed" for how in row.started.values())
-        if lost >= self.oracle.plan.settings.loss_limit:
-            self.report.add("RetryWithinPolicy", record, f"{what} began after its executor vanished {lost} times")
+        if definitions and row.failures >= max(d.retry.attempts for d in definitions):
+            self.report.add("RetryWithinPolicy", record, f"{what} began after {row.failures} failures")
+        if row.losses >= self.oracle.plan.settings.loss_limit:
+            self.report.add("RetryWithinPolicy", record, f"{what} began after its executor vanished {row.losses} times")
 
     def on_ended(self, record: ExecutionEnded) -> None:
         """An execution ended, or vanished with its process."""
@@ -170,15 +168,8 @@ class Running(Checker):
         place = (record.node, record.row)
         row = self.rows.get(place)
         if row is None:
-            self.rows[place] = Row(
-                record.schedule_id,
-                record.state,
-                record.outcome,
-                record.attempt,
-                0,
-                record.losses,
-                record.at_us,
-            )
+            self.rows[place] = Row(record.schedule_id, record.state, record.outcome, record.attempt, 0)
+            self.rows[place].losses = record.losses
             return
         if (row.state, row.outcome, row.attempt) != (record.state, record.outcome, record.attempt):
             what = f"row {record.row} is {record.state} {record.outcome} {record.attempt} in the store"

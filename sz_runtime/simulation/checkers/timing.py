@@ -27,16 +27,19 @@ class ClockBelief:
     error_us: int = 0
     accepted_us: int = 0
     since_us: int = 0
+    trusted: bool = True
     history: list[tuple[int, int]] = Factory(list)
     """(until when it was in force, accepted error)."""
 
-    def change(self, at_us: int, error_us: int, step_us: int, settle_us: int) -> None:
-        """The clock reads something else now."""
+    def change(self, at_us: int, error_us: int, trusted: bool, step_us: int, settle_us: int) -> None:
+        """The clock reads something else now; a time that becomes trusted is believed at once."""
         self.settle(at_us, settle_us)
+        known = abs(error_us - self.error_us) <= step_us
         self.error_us = error_us
-        if error_us <= self.accepted_us + step_us:
+        self.trusted, before = trusted, self.trusted
+        if error_us <= self.accepted_us + step_us or not before:
             self._accept(at_us, error_us)
-        else:
+        elif not known:
             self.since_us = at_us
 
     def settle(self, at_us: int, settle_us: int) -> None:
@@ -85,7 +88,8 @@ class Timing(Checker):
         """A clock was changed."""
         settings = self.oracle.plan.settings
         belief = self._belief(record.node)
-        belief.change(record.at_us, record.error_us, settings.clock_step_us, settings.clock_settle_us)
+        limits = settings.clock_step_us, settings.clock_settle_us
+        belief.change(record.at_us, record.error_us, record.trusted, *limits)
 
     def on_node(self, record: NodeStarted) -> None:
         """A life begins."""
