@@ -204,7 +204,7 @@ def test_an_overridden_method_stays_a_handler(registry: LocalHandlerRegistry) ->
     assert entry.where.endswith(f":{line_of(LoudDevice.collect)}")
 
 
-def test_aliases_keep_stored_names_working(registry: LocalHandlerRegistry) -> None:
+def test_pain_16_aliases_keep_stored_names_working(registry: LocalHandlerRegistry) -> None:
     def send() -> None: ...
 
     registry.register("mail", send, aliases=["send_mail", "old-mailer.send"])
