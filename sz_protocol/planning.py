@@ -1,0 +1,224 @@
+"""What a set of definitions would do: every fire time of a stretch, in order, with what there is to say about it.
+
+Pure and lazy: rows are made as they are taken, however many there are. Nothing is read from a store; the state of a
+schedule and what its runs took are handed in where they are known.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
+from heapq import merge
+
+from attrs import evolve, field, frozen
+
+from sz_protocol.definition import Definition
+from sz_protocol.foreseeing import Foresight, Past, foresee
+from sz_protocol.kernel.now import DAY_US, HOUR_US, MINUTE_US
+from sz_protocol.moments import show_time, zone_of
+from sz_protocol.policy import spread_offset
+from sz_protocol.triggers import CannotAdvance, describe_dst, dst_notes_between, fires_between, local_time
+
+WIDTHS_US = (
+    MINUTE_US,
+    5 * MINUTE_US,
+    15 * MINUTE_US,
+    HOUR_US,
+    3 * HOUR_US,
+    6 * HOUR_US,
+    DAY_US,
+    7 * DAY_US,
+    28 * DAY_US,
+    364 * DAY_US,
+)
+"""What one bar of the load may stand for."""
+
+
+class PlannedKind(StrEnum):
+    """FIRE fires. LEFT_OUT is an instant that a gap or a fold takes away. STUCK: no further fire time can be found,
+    the schedule would be quarantined."""
+
+    FIRE = "fire"
+    LEFT_OUT = "left_out"
+    STUCK = "stuck"
+
+
+@frozen
+class Planned:
+    """One row of a plan. `at_us` is the fire time, `due_us` that plus spread; `local_time` is the fire time on the
+    wall of the schedule's zone.
+
+    `left_out` of a fire repeats the (instant, note) of what a gap or a fold takes away between this fire and the next
+    one of its schedule (before the first one: with the first), for readers that only want to see fires. What is left
+    out of a schedule without any fire is `alone`.
+    """
+
+    schedule_id: str
+    at_us: int
+    due_us: int
+    local_time: str
+    notes: tuple[str, ...] = ()
+    kind: PlannedKind = PlannedKind.FIRE
+    left_out: tuple[tuple[int, str], ...] = ()
+    alone: bool = False
+
+
+@frozen
+class Known:
+    """What a store can add to a plan: `remark` says why the schedule does not fire at present, `past` what its runs
+    took."""
+
+    remark: str = ""
+    past: Past | None = None
+
+
+@frozen
+class Outlook:
+    """The stretch of time that is planned, from_us <= fire < to_us, and what is known of schedules by their ids."""
+
+    from_us: int
+    to_us: int
+    known: Mapping[str, Known] = field(factory=dict)
+
+
+def plan_of(definitions: Iterable[Definition], outlook: Outlook) -> Iterator[Planned]:
+    """All rows of all definitions, by fire time, then by id, found as they are taken."""
+    return merge(*(plan_one(definition, outlook) for definition in definitions), key=_order)
+
+
+def _order(row: Planned) -> tuple[int, str]:
+    return row.at_us, row.schedule_id
+
+
+def plan_one(definition: Definition, outlook: Outlook) -> Iterator[Planned]:
+    """The rows of one definition, ascending."""
+    left_out = deque(dst_notes_between(definition.trigger, outlook.from_us, outlook.to_us))
+    last_us = outlook.from_us
+    fired = False
+    try:
+        ahead: Planned | None = None
+        for row in _fires(definition, outlook):
+            if ahead is not None:
+                yield from _with_left_out(definition, ahead, left_out, row.at_us, first=not fired)
+                fired = True
+            ahead, last_us = row, row.at_us
+        if ahead is not None:
+            yield from _with_left_out(definition, ahead, left_out, outlook.to_us, first=not fired)
+        else:
+            yield from (_left_out(definition, at_us, note, alone=True) for at_us, note in left_out)
+    except CannotAdvance as stuck:
+        note = f"would be quarantined: {stuck.reason}"
+        yield Planned(definition.id, last_us, last_us, _local(definition, last_us), (note,), PlannedKind.STUCK)
+
+
+def _fires(definition: Definition, outlook: Outlook) -> Iterator[Planned]:
+    trigger = definition.trigger
+    known = outlook.known.get(definition.id, Known())
+    offset_us = spread_offset(definition.id, definition.spread_us)
+    foresight = foresee(definition, outlook.from_us, known.past)
+    remarks = (known.remark,) if known.remark else ()
+    for at_us in fires_between(trigger, outlook.from_us, outlook.to_us):
+        notes = remarks + _notes(describe_dst(trigger, at_us), foresight, at_us)
+        yield Planned(definition.id, at_us, at_us + offset_us, local_time(trigger, at_us), notes)
+
+
+def _notes(dst: str, foresight: Foresight | None, at_us: int) -> tuple[str, ...]:
+    overlap = foresight.meet(at_us) if foresight is not None else ""
+    return tuple(note for note in (dst, overlap) if note)
+
+
+def _with_left_out(
+    definition: Definition, fire: Planned, left_out: deque[tuple[int, str]], before_us: int, *, first: bool
+) -> Iterator[Planned]:
+    """A fire between the rows of what was left out around it, up to the next fire."""
+    held: list[tuple[int, str]] = []
+    while left_out and left_out[0][0] < before_us:
+        held.append(left_out.popleft())
+    assert first or all(at_us >= fire.at_us for at_us, _ in held), "what lies before a fire goes with the one before"
+    yield from (_left_out(definition, at_us, note) for at_us, note in held if at_us < fire.at_us)
+    yield evolve(fire, left_out=tuple(held)) if held else fire
+    yield from (_left_out(definition, at_us, note) for at_us, note in held if at_us >= fire.at_us)
+
+
+def _left_out(definition: Definition, at_us: int, note: str, alone: bool = False) -> Planned:
+    kind = PlannedKind.LEFT_OUT
+    return Planned(definition.id, at_us, at_us, _local(definition, at_us), (note,), kind, alone=alone)
+
+
+def _local(definition: Definition, at_us: int) -> str:
+    return show_time(at_us, zone_of(definition.trigger))
+
+
+class Change(StrEnum):
+    """What the second of two plans does to a row of the first."""
+
+    ADDED = "added"
+    REMOVED = "removed"
+
+
+def diff_plans(old: Iterable[Planned], new: Iterable[Planned]) -> Iterator[tuple[Change, Planned]]:
+    """The fires that only one of two plans has, in order. A fire whose due time moved (its spread changed) is removed
+    and added; notes make no difference."""
+    before, after = _only_fires(old), _only_fires(new)
+    left, right = next(before, None), next(after, None)
+    while left is not None or right is not None:
+        if right is None or (left is not None and _place(left) < _place(right)):
+            assert left is not None
+            yield Change.REMOVED, left
+            left = next(before, None)
+        elif left is None or _place(right) < _place(left):
+            yield Change.ADDED, right
+            right = next(after, None)
+        else:
+            left, right = next(before, None), next(after, None)
+
+
+def _only_fires(rows: Iterable[Planned]) -> Iterator[Planned]:
+    return (row for row in rows if row.kind is PlannedKind.FIRE)
+
+
+def _place(row: Planned) -> tuple[int, str, int]:
+    return row.at_us, row.schedule_id, row.due_us
+
+
+def changed_otherwise(old: Iterable[Definition], new: Iterable[Definition]) -> list[str]:
+    """The ids of schedules that both have, with the same fire times and something else that differs."""
+    before = {definition.id: definition for definition in old}
+    found: list[str] = []
+    for definition in new:
+        other = before.get(definition.id)
+        if other is None or other == definition:
+            continue
+        if (other.trigger, other.spread_us) == (definition.trigger, definition.spread_us):
+            found.append(definition.id)
+    return found
+
+
+@frozen
+class Load:
+    """The starts within [at_us, at_us + width_us), and the busiest minute among them."""
+
+    at_us: int
+    width_us: int
+    starts: int
+    peak: int
+    peak_us: int
+
+
+def minute_of(row: Planned) -> int:
+    """The begin of the minute in which a row starts, spread included: what the load is counted by."""
+    return row.due_us - row.due_us % MINUTE_US
+
+
+def load_of(minutes: Mapping[int, int], most: int) -> list[Load]:
+    """Starts per minute as bars, ascending; minutes without any have none. Where that would be more than `most`
+    bars, each stands for a longer stretch."""
+    for width_us in WIDTHS_US:
+        begins = dict.fromkeys(minute_us - minute_us % width_us for minute_us in sorted(minutes))
+        if len(begins) <= most or width_us == WIDTHS_US[-1]:
+            break
+    bars = {begin_us: Load(begin_us, width_us, 0, 0, begin_us) for begin_us in begins}
+    for minute_us in sorted(minutes):
+        bar, count = bars[minute_us - minute_us % width_us], minutes[minute_us]
+        peak, peak_us = (count, minute_us) if count > bar.peak else (bar.peak, bar.peak_us)
+        bars[bar.at_us] = evolve(bar, starts=bar.starts + count, peak=peak, peak_us=peak_us)
+    return list(bars.values())
