@@ -5,7 +5,7 @@ time itself ends with the year 2199 (`LAST_US`), and the one search that may go 
 instants that all members of `AllOf` share, is bounded in steps.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator
 from functools import lru_cache
@@ -21,6 +21,7 @@ from .records import AllOf, AnyOf, Calendar, Cron, Date, EveryNth, Except, Inter
 from .zones import zone
 
 ALL_OF_STEPS: Final = 10_000
+CHECKPOINT_US: Final = 32 * DAY_S * SECOND_US
 
 
 @attrs.frozen
@@ -72,7 +73,7 @@ def missed(trigger: Trigger, after_us: int, until_us: int, keep: int) -> Missed:
 
 
 def _latest(trigger: Cron | Calendar | Interval, from_us: int, to_us: int, keep: int) -> list[int]:
-    from_us, to_us = _within(trigger, from_us, to_us)
+    from_us, to_us = within(trigger, from_us, to_us)
     if not isinstance(trigger, Interval):
         return local_fires(trigger).latest_us(from_us, to_us, keep)
     period_us = trigger.period_us
@@ -82,7 +83,7 @@ def _latest(trigger: Cron | Calendar | Interval, from_us: int, to_us: int, keep:
 
 def count(trigger: Trigger, from_us: int, to_us: int) -> int:
     """How many fires there are with from_us <= fire < to_us; not for any and all, which are not countable."""
-    from_us, to_us = _within(trigger, from_us, to_us)
+    from_us, to_us = within(trigger, from_us, to_us)
     if from_us >= to_us:
         return 0
     match trigger:
@@ -93,9 +94,11 @@ def count(trigger: Trigger, from_us: int, to_us: int) -> int:
         case Date(at_us=at_us):
             return int(from_us <= at_us < to_us)
         case Except(trigger=inner):
-            blocked = zip(*blackouts(trigger), strict=True)
+            begins, ends = blackouts(trigger)
+            first, last = bisect_right(ends, from_us), bisect_left(begins, to_us)
+            blocked = zip(begins[first:last], ends[first:last], strict=True)
             covered = ((max(from_us, begin), min(to_us, end)) for begin, end in blocked)
-            return count(inner, from_us, to_us) - sum(count(inner, low, high) for low, high in covered if low < high)
+            return count(inner, from_us, to_us) - sum(count(inner, low, high) for low, high in covered)
         case EveryNth(n=n, offset=offset):
             before, upto = _number(trigger, from_us - 1), _number(trigger, to_us - 1)
             return (upto - offset - 1) // n - (before - offset - 1) // n
@@ -118,7 +121,7 @@ def local_fires(trigger: Cron | Calendar) -> LocalFires:
     )
 
 
-def _within(trigger: Trigger, from_us: int, to_us: int) -> tuple[int, int]:
+def within(trigger: Trigger, from_us: int, to_us: int) -> tuple[int, int]:
     """The stretch cut to the trigger's bounds and to the years that there are."""
     from_us, to_us = max(from_us, FIRST_US), min(to_us, LAST_US + 1)
     if isinstance(trigger, Date):
@@ -206,10 +209,25 @@ def _number(trigger: EveryNth, at_us: int) -> int:
         return 0
     if isinstance(inner, Cron | Calendar) and origin_us >= DEFAULT_ANCHOR_US:
         # Counting from 1970 is shared by all that have this pattern, and remembered piece by piece.
-        low_us, high_us = _within(inner, origin_us, at_us + 1)
+        low_us, high_us = within(inner, origin_us, at_us + 1)
         fires = local_fires(inner)
         return fires.rank(high_us - 1) - fires.rank(low_us - 1) if low_us < high_us else 0
-    return count(inner, origin_us, at_us + 1)
+    checkpoint_us = at_us - at_us % CHECKPOINT_US
+    if isinstance(inner, Interval | Date) or checkpoint_us <= origin_us:
+        return count(inner, origin_us, at_us + 1)
+    return _number_before(inner, origin_us, checkpoint_us) + count(inner, checkpoint_us, at_us + 1)
+
+
+@lru_cache(maxsize=4096)
+def _number_before(inner: Trigger, origin_us: int, checkpoint_us: int) -> int:
+    return count(inner, origin_us, checkpoint_us)
+
+
+def is_blacked_out(trigger: Except, at_us: int) -> bool:
+    """Whether the instant lies in one of the dates or windows."""
+    begins, ends = blackouts(trigger)
+    index = bisect_right(begins, at_us) - 1
+    return index >= 0 and at_us < ends[index]
 
 
 @lru_cache(maxsize=1024)

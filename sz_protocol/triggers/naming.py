@@ -1,8 +1,9 @@
 """What a fire is called, how it is shown, and what a change of the clock did to it."""
 
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
-from .firing import local_fires, next_fire
+from .firing import fires_between, is_blacked_out, local_fires, within
 from .instants import DAY_S, SECOND_US, clock, iso_local, wall_datetime
 from .local_fires import LocalFires
 from .records import AllOf, AnyOf, Calendar, Cron, Date, EveryNth, Except, Interval, Trigger
@@ -31,8 +32,7 @@ def nominal_key(trigger: Trigger, fire_us: int) -> str:
                     wall_s = fires.lost(index)[0]
             return f"{wall_datetime(wall_s * SECOND_US + micro_us).isoformat()}/{fold} {key}"
         case AnyOf():
-            member = _firing_member(trigger, fire_us)
-            return str(fire_us) if member is None else nominal_key(member, fire_us)
+            return next((nominal_key(member, fire_us) for member in _firing(trigger, fire_us)), str(fire_us))
         case AllOf(triggers=members):
             return nominal_key(members[0], fire_us)
         case Except(trigger=inner) | EveryNth(trigger=inner):
@@ -48,7 +48,7 @@ def local_time(trigger: Trigger, fire_us: int) -> str:
             where = zone(key)
             return iso_local(fire_us, where.offsets[where.segment(fire_us // SECOND_US)])
         case AnyOf(triggers=members):
-            return local_time(_firing_member(trigger, fire_us) or members[0], fire_us)
+            return local_time(next(_firing(trigger, fire_us), members[0]), fire_us)
         case AllOf(triggers=members):
             return local_time(members[0], fire_us)
         case Except(trigger=inner) | EveryNth(trigger=inner):
@@ -66,10 +66,9 @@ def describe_dst(trigger: Trigger, fire_us: int) -> str:
         case Date(timezone=key):
             return _describe_fold(zone(key), fire_us)
         case AnyOf():
-            member = _firing_member(trigger, fire_us)
-            return "" if member is None else describe_dst(member, fire_us)
+            return _first_note(_firing(trigger, fire_us), fire_us)
         case AllOf(triggers=members):
-            return next((note for member in members if (note := describe_dst(member, fire_us))), "")
+            return _first_note(members, fire_us)
         case Except(trigger=inner) | EveryNth(trigger=inner):
             return describe_dst(inner, fire_us)
 
@@ -80,22 +79,28 @@ def dst_notes_between(trigger: Trigger, from_us: int, to_us: int) -> list[tuple[
     A wall time that does not exist is noted at the instant when the clock was put forward, a second pass at the
     instant when it would have fired. What was moved did fire: `describe_dst` tells of it.
     """
+    from_us, to_us = within(trigger, from_us, to_us)
     match trigger:
         case Interval() | Date():
             return []
         case Cron() | Calendar():
-            start_us = from_us if trigger.start_us is None else max(from_us, trigger.start_us)
-            end_us = to_us if trigger.end_us is None else min(to_us, trigger.end_us + 1)
-            return [note for note in _left_out(local_fires(trigger), start_us, end_us) if start_us <= note[0] < end_us]
+            return [note for note in _left_out(local_fires(trigger), from_us, to_us) if from_us <= note[0] < to_us]
         case AnyOf(triggers=members) | AllOf(triggers=members):
             notes = [note for member in members for note in dst_notes_between(member, from_us, to_us)]
             return sorted(dict.fromkeys(notes))
-        case Except(trigger=inner) | EveryNth(trigger=inner):
+        case Except(trigger=inner):
+            return [note for note in dst_notes_between(inner, from_us, to_us) if not is_blacked_out(trigger, note[0])]
+        case EveryNth(trigger=inner):
             return dst_notes_between(inner, from_us, to_us)
 
 
-def _firing_member(trigger: AnyOf, fire_us: int) -> Trigger | None:
-    return next((member for member in trigger.triggers if next_fire(member, fire_us - 1) == fire_us), None)
+def _first_note(members: Iterable[Trigger], fire_us: int) -> str:
+    return next((note for member in members if (note := describe_dst(member, fire_us))), "")
+
+
+def _firing(trigger: AnyOf, fire_us: int) -> Iterator[Trigger]:
+    """The members that fire at this instant, in order."""
+    return (member for member in trigger.triggers if any(True for _ in fires_between(member, fire_us, fire_us + 1)))
 
 
 def _describe_gap(fires: LocalFires, fire_us: int) -> str:

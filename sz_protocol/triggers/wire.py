@@ -281,9 +281,7 @@ def trigger_to_wire(trigger: Trigger) -> dict[str, object]:
             if trigger.day_rule != "or":
                 wire["day_rule"] = trigger.day_rule
         case Interval(period_us=period_us):
-            unit = next((unit for unit, unit_us in UNITS_US.items() if period_us % unit_us == 0), None)
-            wire = {"type": "interval"}
-            wire[unit or "seconds"] = period_us // UNITS_US[unit] if unit else period_us / SECOND_US
+            wire = {"type": "interval", **_period_to_wire(period_us)}
             if trigger.anchor_us != DEFAULT_ANCHOR_US:
                 wire["anchor"] = iso_utc(trigger.anchor_us)
         case Date(at_us=at_us, timezone=timezone):
@@ -306,6 +304,14 @@ def trigger_to_wire(trigger: Trigger) -> dict[str, object]:
     if trigger.end_us is not None:
         wire["end"] = iso_utc(trigger.end_us)
     return wire
+
+
+def _period_to_wire(period_us: int) -> dict[str, object]:
+    for unit, unit_us in UNITS_US.items():
+        if period_us % unit_us == 0:
+            return {unit: period_us // unit_us}
+    days, rest_us = divmod(period_us, UNITS_US["days"])  # so that the fraction of a long period stays exact
+    return {"days": days, "seconds": rest_us / SECOND_US} if days else {"seconds": rest_us / SECOND_US}
 
 
 def _calendar_to_wire(trigger: Calendar) -> dict[str, object]:

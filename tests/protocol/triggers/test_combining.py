@@ -17,6 +17,8 @@ from sz_protocol.triggers import (
     Interval,
     Trigger,
     TriggerError,
+    describe_dst,
+    dst_notes_between,
     fires_between,
     local_time,
     next_fire,
@@ -161,6 +163,36 @@ def test_a_fire_of_a_combination_has_the_name_of_the_member_that_fires() -> None
     assert local_time(AllOf((berlin, Interval(MINUTE_US))), at) == "2026-06-01T02:30:00+02:00"
     blocked = Except(berlin, (date(2020, 1, 1),))
     assert nominal_key(blocked, at) == nominal_key(EveryNth(berlin, 2), at) == nominal_key(berlin, at)
+
+
+def test_the_name_in_any_needs_no_search_that_could_be_given_up() -> None:
+    never = AllOf((Interval(7_000_000), Interval(7_000_000, 1_000_000)))
+    at = us("2026-06-01")
+    assert nominal_key(AnyOf((never, HOURLY)), at) == "2026-06-01T00:00:00/0 UTC"
+
+
+def test_every_nth_of_a_trigger_with_holidays_counts_what_is_left() -> None:
+    days = tuple(date(2026, 6, day) for day in (2, 3, 9))
+    inner = Except(Cron("0 0 * * *"), days)
+    trigger = EveryNth(inner, 2, start_us=us("2026-06-01"))
+    assert times(trigger, "2026-06-01", "2026-06-13") == [f"06-{day}T00:00" for day in ("01", "05", "07", "10", "12")]
+    far = list(fires_between(inner, us("2026-06-01"), us("2027-06-01")))
+    assert list(fires_between(trigger, us("2027-01-01"), us("2027-06-01"))) == [
+        fire for fire in far[::2] if fire >= us("2027-01-01")
+    ]
+
+
+def test_notes_of_a_combination_keep_to_its_bounds_and_blackouts() -> None:
+    berlin = Cron("30 2 * * *", "Europe/Berlin")
+    year = (us("2026-01-01"), us("2027-01-01"))
+    left_out = us("2026-10-25T01:30")
+    assert [at for at, _ in dst_notes_between(AnyOf((berlin, berlin)), *year)] == [left_out]
+    assert [at for at, _ in dst_notes_between(EveryNth(berlin, 2), *year)] == [left_out]
+    assert dst_notes_between(AnyOf((berlin,), end_us=left_out - 1), *year) == []
+    assert dst_notes_between(Except(berlin, (date(2026, 10, 25),), timezone="Europe/Berlin"), *year) == []
+    for combined in (AnyOf((HOURLY, berlin)), AllOf((HOURLY, berlin)), EveryNth(berlin, 2)):
+        assert describe_dst(combined, us("2026-03-29T01:00")).startswith("gap: 02:30")
+    assert describe_dst(AnyOf((HOURLY, berlin)), us("2026-03-29T02:00")) == ""
 
 
 def nested(levels: int) -> Trigger:

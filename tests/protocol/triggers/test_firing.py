@@ -25,7 +25,7 @@ from sz_protocol.triggers import (
     nominal_key,
 )
 from sz_protocol.triggers.firing import count
-from sz_protocol.triggers.local_fires import of_calendar, of_cron, piece
+from sz_protocol.triggers.local_fires import PIECES_KEPT, of_calendar, of_cron, piece
 from sz_protocol.triggers.records import countable
 
 from .oracles import iso, us
@@ -155,6 +155,14 @@ def test_far_past_and_far_future_end_at_once(trigger: Trigger) -> None:
     assert first is not None
     assert first >= FIRST_US
     assert list(fires_between(trigger, LAST_US, 10**30)) == []
+
+
+def test_memory_stays_bounded_however_far_one_asks() -> None:
+    every_second = Cron("* * * * * *", "Europe/Berlin")
+    for minute in range(PIECES_KEPT + 500):
+        next_fire(every_second, us("1990-01-01") + minute * 64_000_000)
+    assert piece.cache_info().currsize <= PIECES_KEPT
+    forget()
 
 
 def test_a_cron_expression_whose_time_is_over_ends() -> None:

@@ -21,6 +21,7 @@ from sz_protocol.triggers import (
     trigger_from_wire,
     trigger_to_wire,
 )
+from sz_protocol.triggers.records import LONGEST_PERIOD_US
 
 from .oracles import us
 from .strategies import triggers
@@ -144,6 +145,12 @@ PERIODS: list[dict[str, object]] = [
     {"minutes": 4, "seconds": 60.0},
     {"hours": 1 / 12},
 ]
+
+
+@pytest.mark.parametrize("period_us", [1_001, LONGEST_PERIOD_US - 1, LONGEST_PERIOD_US - 333_333, 86_400_000_001])
+def test_long_periods_with_a_fraction_stay_exact(period_us: int) -> None:
+    wire = json.loads(json.dumps(trigger_to_wire(Interval(period_us))))
+    assert trigger_from_wire(wire) == Interval(period_us)
 
 
 def test_objects_that_yaml_loaders_make_are_taken() -> None:
