@@ -179,39 +179,43 @@ class Execution:
             if outcome is None and overlap in (OverlapVerdict.SKIP, OverlapVerdict.FULL):
                 outcome = Outcome.SKIPPED
                 reason = Reason.OVERLAP if overlap is OverlapVerdict.SKIP else Reason.QUEUE_FULL
+            row = self.writer.ops.next_claim()
+            # What need not wait is claimed at once, and the row's own number is its first claim: one write, not two.
+            claimed = outcome is None and not verdict.not_before_us and self._has_slot(row, definition, active)
+            state = RunState.DONE if outcome is not None else RunState.LEASED if claimed else RunState.PENDING
             run = Run(
-                self.writer.ops.next_claim(),
+                row,
                 key,
                 definition.id,
                 verdict.fire_us,
                 definition.handler_id,
                 definition.method,
-                RunState.PENDING if outcome is None else RunState.DONE,
+                state,
                 now.utc_us,
                 outcome=outcome,
                 reason=reason,
+                attempt=1 if claimed else 0,
+                fence=row if claimed else 0,
                 not_before_us=verdict.not_before_us,
                 finished_us=None if outcome is None else now.utc_us,
                 count=verdict.count,
                 until_us=verdict.until_us,
                 covers=verdict.covers,
             )
-            if outcome is None:
-                if overlap is OverlapVerdict.CANCEL:
-                    superseded.extend(self.table.placement.lanes[definition.id])
-                run = self._admit(run, definition, now)
             runs.append(run)
+            if outcome is not None:
+                continue
+            if overlap is OverlapVerdict.CANCEL:
+                superseded.extend(self.table.placement.lanes[definition.id])
+            self.table.enter(run, definition)
+            if not claimed:
+                self.table.place(row, now)
 
-    def _admit(self, run: Run, definition: Definition, now: Now) -> Run:
-        """Enter the lane; what need not wait is claimed at once."""
-        self.table.enter(run, definition)
-        if self.state is ExecutionState.RUNNING and self.table.placement.place(
-            run, lane_width(definition.overlap), now
-        ):
-            # The row's own number is its first claim: what needs no waiting costs one write, not two.
-            run = run.leased(1, run.row)
-            self.table.runs[run.row] = run
-        return run
+    def _has_slot(self, row: int, definition: Definition, active: int) -> bool:
+        """Take a slot for a run that is first in its lane."""
+        if self.state is not ExecutionState.RUNNING or active >= lane_width(definition.overlap):
+            return False
+        return self.table.placement.take_slot(row, (definition.handler_id, definition.method))
 
     def _claim_ready(self) -> None:
         """Claim, in one write, runs whose turn has come (RUN-4)."""

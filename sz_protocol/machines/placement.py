@@ -78,15 +78,24 @@ class Placement:
             heappush(self.delayed, (now.mono_us + run.not_before_us - now.utc_us, run.row))
             return False
         key = (run.handler_id, run.method)
+        if self.take_slot(run.row, key):
+            return True
         info = self.methods.get(key)
         if info is None:
             self.held.setdefault(key, []).append(run.row)
+        else:
+            self.pools[info.pool].queue.append(run.row)
+        return False
+
+    def take_slot(self, row: int, key: tuple[str, str]) -> bool:
+        """Take a slot for a run of this method, if there is one and nobody waits for it already."""
+        info = self.methods.get(key)
+        if info is None:
             return False
         pool = self.pools[info.pool]
-        if pool.used >= pool.size or self._method_full(key, info):
-            pool.queue.append(run.row)
+        if pool.used >= pool.size or pool.queue or self._method_full(key, info):
             return False
-        self._take(run.row, key, info, pool)
+        self._take(row, key, info, pool)
         return True
 
     def _take(self, row: int, key: tuple[str, str], info: MethodInfo, pool: Pool) -> None:
