@@ -84,7 +84,7 @@ class Scheduler:
     horizon_us: PositiveDurationUs = _key(
         2 * MINUTE_US, "Schedules due within this time are kept in memory.", name="horizon"
     )
-    concurrency: Count = _key(100, "How many runs of async handlers execute at once.")
+    concurrency: Count = _key(1000, "How many runs of async handlers execute at once.")
     threads: Count = _key(16, "How many runs of plain functions execute at once.")
     drain_grace_us: DurationUs = _key(
         10 * SECOND_US, "How long a stopping server lets runs finish before it cancels them.", name="drain_grace"

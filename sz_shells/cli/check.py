@@ -64,37 +64,27 @@ def check(
 
 def handler_warnings(config: "Config") -> list[str]:
     """What would keep schedules from firing: modules that do not import, methods that nobody registers."""
-    from sz_runtime.config import check_modules
+    from sz_runtime.config.modules import check_modules, missing_module
     from sz_runtime.handler_modules import import_handler_modules
-    from sz_runtime.handlers import default_registry
+    from sz_runtime.handlers import DEFAULT_REGISTRY
 
     if not config.components.handlers.local.enabled:
         return []
-    missing = check_modules(config)
-    warnings = [str(problem) for problem in missing]
-    absent = {problem.value for problem in missing}
-    modules = [name for name in config.components.handlers.local.modules if name not in absent]
+    warnings = [str(problem) for problem in check_modules(config)]
+    modules = [name for name in config.components.handlers.local.modules if not missing_module(name)]
     warnings += [str(problem) for problem in import_handler_modules(modules)]
-    known = {method.key for method in default_registry().methods()}
     for definition in config.schedules:
-        if (definition.handler_id, definition.method) not in known:
-            warnings.append(
-                f"schedule {definition.id!r} would be parked: handler {definition.handler_id!r} "
-                f"has no method {definition.method!r}"
-            )
+        method = DEFAULT_REGISTRY.get(definition.handler_id, definition.method)
+        if method is None:
+            called = f"handler {definition.handler_id!r} has no method {definition.method!r}"
+            warnings.append(f"schedule {definition.id!r} would be parked: {called}")
+        elif (problem := method.plan.problem(definition.params)) is not None:
+            warnings.append(f"schedule {definition.id!r} would fail: {method.where}: {problem}")
     return warnings
 
 
 def effective_rows(config: "Config") -> list[dict[str, object]]:
     """Every value of the configuration with its origin, secrets redacted."""
-    rows: list[dict[str, object]] = []
+    from sz_runtime.config import effective
 
-    def walk(prefix: str, value: object) -> None:
-        if isinstance(value, dict) and value:
-            for key, inner in value.items():
-                walk(f"{prefix}.{key}" if prefix else str(key), inner)
-        else:
-            rows.append({"key": prefix, "value": value, "from": config.origins.get(prefix, "default")})
-
-    walk("", config.redacted_dict())
-    return rows
+    return [{"key": row.key, "value": row.value, "from": row.origin} for row in effective(config)]
