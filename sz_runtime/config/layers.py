@@ -45,12 +45,14 @@ class Reading:
 
     def report(self, given: Given, key: str, message: str) -> None:
         """A problem at a value."""
-        self.problems.append(problem_at(given.file, Mark(given.line, given.column), key, message))
         self.doubtful.add(key)
+        if given.path not in self.document.trapped:
+            self.problems.append(problem_at(given.file, Mark(given.line, given.column), key, message))
 
     def report_path(self, path: Path, message: str) -> None:
         """A problem at a place of the file."""
-        self.problems.append(problem_at(self.document.file, self.document.mark(path), dotted(path), message))
+        if path not in self.document.trapped:
+            self.problems.append(problem_at(self.document.file, self.document.mark(path), dotted(path), message))
 
 
 def file_layer(reading: Reading) -> Layer:

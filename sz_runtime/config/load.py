@@ -166,13 +166,14 @@ def _fits(reading: Reading, name: str, item: Given, value: Any) -> bool:
         structure(value, key.type)
     except Refused as refused:
         for path, message in refused.problems:
+            place = item
             if path and item.path:
                 mark = reading.document.mark((*item.path, *path))
-                item = evolve(item, line=mark.line, column=mark.column)
+                place = evolve(item, path=(*item.path, *path), line=mark.line, column=mark.column)
             if isinstance(value, str) and has_reference(item.value) and not takes_text(key.type):
                 variable = f"{PREFIX}{name.removeprefix('components.').replace('.', '__').upper()}"
                 message += f"; a reference gives text, but {variable} in the environment is read as what it looks like"
-            reading.report(item, dotted((name, *path)), message)
+            reading.report(place, dotted((name, *path)), message)
         reading.doubtful.add(name)
         return False
     return True

@@ -21,12 +21,14 @@ MAX_DEPTH = 64
 class Document:
     """`value` is made of dict (text keys), list, str, int, float, bool and None. `marks` has the place of each path:
     of the key in a mapping, of the item in a list, and () for the first value. `complete` is False when reading had to
-    stop early, so that what is missing from `value` may stand in the file."""
+    stop early, so that what is missing from `value` may stand in the file. At `trapped` paths stands the text of
+    a scalar that was refused already: there is no more to say about it."""
 
     file: str
     value: Any = None
     marks: dict[Path, Mark] = Factory(dict)
     problems: list[Problem] = Factory(list)
+    trapped: set[Path] = Factory(set)
     complete: bool = False
 
     def mark(self, path: Path) -> Mark:
@@ -156,6 +158,7 @@ class _Builder:
 
     def _anchor(self, event: yaml.NodeEvent, path: Path, at: Mark) -> None:
         if isinstance(event, yaml.AliasEvent):
+            self.document.trapped.add(path)
             message = (
                 f"*{event.anchor} is an alias, and those are not read here; write the value out, or quote the text"
             )
@@ -211,6 +214,7 @@ class _Builder:
         try:
             value = scalar_value(tag, event.value)
         except Trap as trap:
+            self.document.trapped.add(path)
             self.document.report(path, str(trap), at)
             return event.value
         if isinstance(value, Date):

@@ -113,13 +113,14 @@ schedules:
         ("presets: {minimal: {components: {tornado.port: x}}}", "components.tornado.port: is the text \"x\""),
         ("schedules: {a: 1}", "schedules: is a mapping, but has to be a list of schedules"),
         ("schedules: [3]", "schedules[0]: is the number 3, but has to be a mapping of id, handler_id"),
-        ("schedules: [{id: a, id: b}]", "schedules[0].id: stands on line 1 already"),
+        ("deployment: {name: a, name: b}", "deployment.name: stands on line 1 already"),
+        ("components: {tornado: {port: *http}}", "*http is an alias"),
     ],
 )  # fmt: skip
 def test_one_problem(text: str, line: str) -> None:
-    found = errors(text)
-    assert any(line in problem for problem in found), found
-    assert all(problem.startswith("config.yaml:1: ") for problem in found)
+    (found,) = errors(text)
+    assert line in found
+    assert found.startswith("config.yaml:1: ")
     assert "secret" not in str(found)
 
 
