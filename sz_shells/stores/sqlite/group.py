@@ -1,0 +1,221 @@
+"""Group commit: all writes that wait at one moment become one transaction (STORE-2)."""
+
+import os
+import sqlite3
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from sz_protocol.changes import DropRuns, InsertAttempts, InsertRuns, MoveCursors, PutSchedules, UpdateRuns
+from sz_protocol.kernel.effects import Write
+from sz_protocol.kernel.events import FailReason, WriteDone, WriteFailed
+from sz_runtime.ports import StoreError
+from sz_shells.stores.rules import Streams, latest_us
+from sz_shells.stores.sqlite.bulk import Bulk, Mismatch
+from sz_shells.stores.sqlite.exact import UNSTORABLE, Exact
+from sz_shells.stores.sqlite.files import describe
+
+CHECKPOINT_ROWS = 16_384
+_ROWS_OF_A_GROUP = 32
+
+# A commit that fails so has written no commit record. After any other failure (a sync that did not come back) the
+# record may be on the disk, and nobody knows until the next life reads it.
+_SURELY_NOT_COMMITTED = (
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_CANTOPEN,
+)
+_SURELY_NOT_WRITTEN = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_LOCK, sqlite3.SQLITE_IOERR_READ)
+
+Verdict = WriteFailed | None
+
+
+class GroupCommit:
+    """Applies groups of writes over one connection, checking each write's fence against the stored term."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, high_water_us: int) -> None:
+        self._connection = connection
+        self._path = path
+        self._identity = _identity(path)
+        self._high_water_us = high_water_us
+        self._streams = Streams()
+        self._unchecked_rows = 0
+
+    def commit(self, writes: Sequence[Write]) -> list[WriteDone | WriteFailed]:
+        """One transaction; an answer for each write, in order. Never raises for a failing database."""
+        before = self._streams.failed
+        try:
+            self._begin()
+            verdicts = self._in_bulk(writes)
+            if verdicts is None:
+                self._streams.failed = before
+                self._connection.execute("ROLLBACK")
+                self._begin()
+                verdicts = self._one_by_one(writes)
+            high_water_us = self._note_high_water(writes, verdicts)
+        except (sqlite3.Error, StoreError, OSError, MemoryError) as error:
+            self._roll_back()
+            self._streams.failed = before
+            return self._refuse_all(writes, FailReason.UNAVAILABLE, describe(self._path, error))
+        try:
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back()
+            detail = describe(self._path, error)
+            if _surely_not_committed(error):
+                self._streams.failed = before
+                return self._refuse_all(writes, FailReason.UNAVAILABLE, detail)
+            return self._doubt_all(writes, verdicts, detail)
+        self._high_water_us = high_water_us
+        self._unchecked_rows += _ROWS_OF_A_GROUP + sum(map(weight, writes))
+        return [verdict or WriteDone(write.op) for write, verdict in zip(writes, verdicts, strict=True)]
+
+    def checkpoint(self) -> None:
+        """Move the log into the database when it has grown. Readers and writers are not blocked; what a reader still
+        needs stays for the next time."""
+        if self._unchecked_rows < CHECKPOINT_ROWS:
+            return
+        self._unchecked_rows = 0
+        # A full disk: everything committed is in the log, and the writes themselves will tell.
+        with suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+    def _begin(self) -> None:
+        if _identity(self._path) != self._identity:
+            raise StoreError(f"{self._path} was removed or replaced while it was in use")
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    # --- the two ways --------------------------------------------------------------------------------------------
+
+    def _in_bulk(self, writes: Sequence[Write]) -> list[Verdict] | None:
+        """All writes together; None when some row of some write is in the way."""
+        term = self._stored_term()
+        bulk = Bulk(self._connection)
+        verdicts: list[Verdict] = []
+        try:
+            for write in writes:
+                verdict = self._refuse_untried(write, term)
+                if verdict is None:
+                    for change in write.changes:
+                        bulk.add(change)
+                verdicts.append(verdict)
+            bulk.flush()
+        except (Mismatch, sqlite3.IntegrityError, *UNSTORABLE):
+            return None
+        return verdicts
+
+    def _one_by_one(self, writes: Sequence[Write]) -> list[Verdict]:
+        """Each write in a savepoint of its own."""
+        term = self._stored_term()
+        verdicts: list[Verdict] = []
+        for write in writes:
+            verdict = self._refuse_untried(write, term)
+            if verdict is None:
+                self._connection.execute("SAVEPOINT operation")
+                verdict = self._try(write)
+                if verdict is not None:
+                    self._streams.fail(write.stream)
+                    self._connection.execute("ROLLBACK TO operation")
+                self._connection.execute("RELEASE operation")
+            verdicts.append(verdict)
+        return verdicts
+
+    def _refuse_untried(self, write: Write, term: int) -> Verdict:
+        if write.fence != term:
+            self._streams.fail(write.stream)
+            return WriteFailed(write.op, FailReason.FENCED, detail=f"term {write.fence} is over, now {term}")
+        if self._streams.broken(write.stream):
+            return WriteFailed(write.op, FailReason.PREVIOUS)
+        return None
+
+    def _try(self, write: Write) -> Verdict:
+        exact = Exact(self._connection)
+        try:
+            for change in write.changes:
+                exact.apply(change)
+        except UNSTORABLE as error:
+            return WriteFailed(write.op, FailReason.INVALID, detail=str(error))
+        found = exact.findings
+        if found.unstorable:
+            return WriteFailed(write.op, FailReason.INVALID, tuple(found.unstorable), found.detail)
+        if found.refused:
+            return WriteFailed(write.op, FailReason.REFUSED, tuple(found.refused))
+        return None
+
+    def _stored_term(self) -> int:
+        (term,) = self._connection.execute("SELECT term FROM meta").fetchone()
+        return int(term)
+
+    def _note_high_water(self, writes: Sequence[Write], verdicts: Sequence[Verdict]) -> int:
+        latest = self._high_water_us
+        for write, verdict in zip(writes, verdicts, strict=True):
+            if verdict is None:
+                latest = max(latest, *map(latest_us, write.changes), 0)
+        if latest > self._high_water_us:
+            self._connection.execute("UPDATE meta SET high_water_us = ?", (latest,))
+        return latest
+
+    # --- when the database fails ---------------------------------------------------------------------------------
+
+    def _roll_back(self) -> None:
+        # Where even this fails the next BEGIN does too, and its group is told.
+        with suppress(sqlite3.Error):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+
+    def _refuse_all(self, writes: Sequence[Write], reason: FailReason, detail: str) -> list[WriteDone | WriteFailed]:
+        """Nothing of the group was written, refusals that rested on its other writes included."""
+        answers: list[WriteDone | WriteFailed] = []
+        for write in writes:
+            if self._streams.broken(write.stream):
+                answers.append(WriteFailed(write.op, FailReason.PREVIOUS))
+            else:
+                self._streams.fail(write.stream)
+                answers.append(WriteFailed(write.op, reason, detail=detail))
+        return answers
+
+    def _doubt_all(
+        self, writes: Sequence[Write], verdicts: Sequence[Verdict], detail: str
+    ) -> list[WriteDone | WriteFailed]:
+        """All or nothing of the group was written; only what was never tried is certain."""
+        answers: list[WriteDone | WriteFailed] = []
+        for write, verdict in zip(writes, verdicts, strict=True):
+            self._streams.fail(write.stream)
+            certain = verdict is not None and verdict.reason in (FailReason.FENCED, FailReason.PREVIOUS)
+            unknown = WriteFailed(write.op, FailReason.UNKNOWN, detail=detail)
+            answers.append(verdict if certain and verdict is not None else unknown)
+        return answers
+
+
+def weight(write: Write) -> int:
+    """How much of a group a write takes up: about its rows."""
+    rows = 1
+    for change in write.changes:
+        match change:
+            case InsertRuns(runs=runs) | UpdateRuns(runs=runs):
+                rows += len(runs)
+            case MoveCursors(moves=moves):
+                rows += len(moves)
+            case PutSchedules(schedules=schedules):
+                rows += len(schedules)
+            case InsertAttempts(attempts=attempts):
+                rows += len(attempts)
+            case DropRuns(limit=limit):
+                rows += limit
+    return rows
+
+
+def _surely_not_committed(error: sqlite3.Error) -> bool:
+    code = error.sqlite_errorcode
+    return code in _SURELY_NOT_WRITTEN or code & 0xFF in _SURELY_NOT_COMMITTED
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino

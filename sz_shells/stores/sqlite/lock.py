@@ -1,0 +1,56 @@
+"""One server on one database file: a lock that the operating system takes back when its holder dies, however it dies.
+
+The file stays when the lock is let go: removing it could take another server's lock from under it.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+from weakref import WeakSet
+
+from sz_runtime.ports import StoreError, StoreInUse
+
+
+class FileLock:
+    """An exclusive lock on `path`; the file says which process holds it. Raises StoreInUse, StoreError."""
+
+    def __init__(self, path: Path, guarded: Path) -> None:
+        try:
+            self._fd: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise StoreError(f"{guarded}: its lock file cannot be made: {error.strerror}: {path}") from error
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.truncate(self._fd, 0)
+            os.write(self._fd, f"{os.getpid()}\n".encode())
+        except BlockingIOError:
+            holder = _read_holder(self._fd)
+            self.release()
+            raise StoreInUse(f"{guarded} is in use by another server ({holder}); stop it first") from None
+        except OSError as error:
+            self.release()
+            raise StoreError(f"{guarded} cannot be locked: {error.strerror}: {path}") from error
+        _held.add(self)
+
+    def release(self) -> None:
+        """Let go. In a forked child this closes the child's copy and leaves the parent's lock alone."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def _read_holder(fd: int) -> str:
+    text = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+    return f"process {text}" if text.isdigit() else "process unknown"
+
+
+_held: WeakSet[FileLock] = WeakSet()
+
+
+def _let_go_in_child() -> None:
+    for lock in list(_held):
+        lock.release()
+
+
+# A lock is shared with forked children (a handler's worker pool, say) and would outlive a killed server in them.
+os.register_at_fork(after_in_child=_let_go_in_child)

@@ -1,0 +1,145 @@
+"""The SQL of writing. Each function gives the statement for `n` rows at once; its parameters are the rows, flattened.
+
+A statement says by its row count how many rows it matched: refusals are found by counting.
+"""
+
+from functools import cache
+
+from sz_shells.stores.sqlite.rows import ACTIVE, DONE, FINISHED, FRESH_COLUMNS, RUN_COLUMNS
+
+_IDENTITY = 4  # row, run_key, schedule_id, fire_us: what indexes have, and no ordinary update changes
+_END_COLUMNS = (
+    "handler_id", "method", "decided_us", "reason", "attempt", "fence", "outcome", "started_us", "finished_us",
+)  # fmt: skip
+_RARE_AT_DEFAULT = (
+    "error = NULL, kind = 1, failures = 0, losses = 0, not_before_us = 0, count = 1, until_us = NULL, covers = NULL,"
+    " params = NULL"
+)
+_SAME_RUN = (
+    "runs.row = v.column1 AND runs.run_key = v.column2 AND runs.schedule_id = v.column3 AND runs.fire_us = v.column4"
+    f" AND runs.state < {DONE} AND runs.attempt = v.column5"
+)
+_DEFINITION = "uid, hash, created_us, since_us, reason, catch_up, catch_up_until_us, definition"
+
+
+def _values(n: int, columns: int, *, last: str = "?") -> str:
+    one = "(" + "?, " * (columns - 1) + last + ")"
+    return "VALUES " + ", ".join([one] * n)
+
+
+def _set(columns: tuple[str, ...], first: int) -> str:
+    return ", ".join(f"{column} = v.column{first + at}" for at, column in enumerate(columns))
+
+
+@cache
+def insert_fresh_runs(n: int) -> str:
+    """FRESH_COLUMNS."""
+    return f"INSERT INTO runs ({', '.join(FRESH_COLUMNS)}) {_values(n, len(FRESH_COLUMNS))} ON CONFLICT DO NOTHING"
+
+
+@cache
+def insert_runs(n: int) -> str:
+    """RUN_COLUMNS."""
+    return f"INSERT INTO runs ({', '.join(RUN_COLUMNS)}) {_values(n, len(RUN_COLUMNS))} ON CONFLICT DO NOTHING"
+
+
+@cache
+def end_runs(n: int) -> str:
+    """The first rows of `update_rows`."""
+    first = _IDENTITY + 2
+    result = first + len(_END_COLUMNS)
+    return (
+        f"UPDATE runs SET state = {DONE}, {_set(_END_COLUMNS, first)}, result = nullif(v.column{result}, 0),"
+        f" {_RARE_AT_DEFAULT} FROM ({_values(n, result)}) AS v WHERE {_SAME_RUN}"
+    )
+
+
+@cache
+def update_runs(n: int) -> str:
+    """The second rows of `update_rows`."""
+    columns = RUN_COLUMNS[_IDENTITY:]
+    return (
+        f"UPDATE runs SET {_set(columns, _IDENTITY + 2)}"
+        f" FROM ({_values(n, len(RUN_COLUMNS) + 1)}) AS v WHERE {_SAME_RUN}"
+    )
+
+
+UPDATE_ANY_RUN = (
+    f"UPDATE runs SET {', '.join(f'{column} = ?' for column in RUN_COLUMNS)}"
+    f" WHERE row = ? AND state < {DONE} AND attempt = ?"
+)
+"""One run whose identity may change too: RUN_COLUMNS, row, expected attempt."""
+
+
+@cache
+def insert_attempts(n: int) -> str:
+    """Rows of `attempt_row`; a repeat is passed over."""
+    return f"INSERT INTO attempts {_values(n, 7)} ON CONFLICT (row, attempt) DO NOTHING"
+
+
+@cache
+def move_cursors(n: int) -> str:
+    """id, rev, expected cursor, cursor, next due time."""
+    return (
+        f"UPDATE schedules SET cursor_us = v.column4, next_due_us = v.column5 FROM ({_values(n, 5)}) AS v"
+        f" WHERE id = v.column1 AND rev = v.column2 AND cursor_us = v.column3 AND state = {ACTIVE}"
+    )
+
+
+@cache
+def finish_cursors(n: int) -> str:
+    """id, rev, expected cursor, cursor: of schedules that have no fire time left."""
+    return (
+        f"UPDATE schedules SET cursor_us = v.column4, next_due_us = NULL, state = {FINISHED}"
+        f" FROM ({_values(n, 4)}) AS v"
+        f" WHERE id = v.column1 AND rev = v.column2 AND cursor_us = v.column3 AND state = {ACTIVE}"
+    )
+
+
+@cache
+def insert_schedules(n: int) -> str:
+    """Rows of `place_row`."""
+    return (
+        "INSERT INTO schedules (id, rev, state, cursor_us, source, next_due_us)"
+        f" {_values(n, 6, last=_OR_NULL)} ON CONFLICT DO NOTHING"
+    )
+
+
+@cache
+def insert_definitions(n: int) -> str:
+    """id, then the columns of `definition_row`; the schedules are there already."""
+    columns = ", ".join(f"v.column{at}" for at in range(2, 10))
+    return (
+        f"INSERT INTO definitions (num, {_DEFINITION}) SELECT s.num, {columns}"
+        f" FROM ({_values(n, 9)}) AS v CROSS JOIN schedules AS s WHERE s.id = v.column1"
+    )
+
+
+@cache
+def edit_schedules(n: int) -> str:
+    """Expected cursor, then rows of `place_row`."""
+    columns = ("rev", "state", "cursor_us", "source", "next_due_us")
+    return (
+        f"UPDATE schedules SET {_set(columns, 3)} FROM ({_values(n, 7, last=_OR_NULL)}) AS v"
+        " WHERE id = v.column2 AND rev = v.column3 - 1 AND cursor_us = v.column1"
+    )
+
+
+@cache
+def edit_definitions(n: int) -> str:
+    """id, then the columns of `definition_row`."""
+    columns = tuple(_DEFINITION.split(", "))
+    return (
+        f"UPDATE definitions SET {_set(columns, 2)} FROM ({_values(n, 9)}) AS v CROSS JOIN schedules AS s"
+        " WHERE s.id = v.column1 AND definitions.num = s.num"
+    )
+
+
+_OR_NULL = "nullif(?, '')"
+_OLD_RUNS = (
+    f"SELECT row FROM runs WHERE state = {DONE} AND coalesce(finished_us, decided_us) < ?"
+    " ORDER BY coalesce(finished_us, decided_us), row LIMIT ?"
+)
+DROP_ATTEMPTS = f"DELETE FROM attempts WHERE row IN ({_OLD_RUNS})"
+DROP_RUNS = f"DELETE FROM runs WHERE row IN ({_OLD_RUNS})"
+"""Of the runs that ended before a time, the oldest: time, limit. The attempts first, while the runs still name them."""
