@@ -25,8 +25,10 @@ class Retention:
                 self.due_us = now.mono_us + self.settings.retention_every_us
             case StopRequested():
                 self.due_us = None
-            case _ if self.due_us is not None and now.mono_us >= self.due_us and now.trusted:
-                return self._sweep(now)
+            case _ if self.due_us is not None and now.mono_us >= self.due_us:
+                self.due_us = now.mono_us + self.settings.retention_every_us
+                # Whoever does not know the time does not know what is old; the next sweep may.
+                return self._sweep(now) if now.trusted else []
         return []
 
     def next_wakeup(self, now: Now) -> Wakeup | None:
@@ -37,6 +39,5 @@ class Retention:
 
     def _sweep(self, now: Now) -> list[Effect]:
         assert self.settings.retention_us is not None, "a sweep is due only where a retention is set"
-        self.due_us = now.mono_us + self.settings.retention_every_us
         before_us = now.utc_us - self.settings.retention_us
         return [Write(self.ops.next(), (DropRuns(before_us, self.settings.retention_rows),), self.ops.term)]

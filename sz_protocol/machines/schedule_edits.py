@@ -59,7 +59,7 @@ def no_such_method(definition: Definition) -> str:
     return f"handler {definition.handler_id!r} has no method {definition.method!r} here"
 
 
-def edit_apply(existing: Schedule | None, definition: Definition, source: str, context: Context) -> Edit | None | str:
+def edit_apply(existing: Schedule | None, definition: Definition, source: str, context: Context) -> Edit | str | None:
     """Reconcile one definition: an edit, None when nothing differs, or why it is refused."""
     hash_ = definition_hash(definition)
     if existing is None:
@@ -70,13 +70,11 @@ def edit_apply(existing: Schedule | None, definition: Definition, source: str, c
         return None
     edited = evolve(existing, definition=definition, hash=hash_, rev=existing.rev + 1)
     if existing.state is ScheduleState.RETIRED:
-        runs = _passed(existing, Reason.RETIRED, context)
-        edited = evolve(edited, cursor_us=max(existing.cursor_us, context.now.utc_us))
+        edited, runs = _carry_on(existing, edited, Reason.RETIRED, context)
         return Edit(standing(edited, context), existing.cursor_us, runs)
     runs = ()
     if existing.definition.trigger != definition.trigger:
-        runs = _passed(existing, Reason.SUPERSEDED, context)
-        edited = evolve(edited, cursor_us=max(existing.cursor_us, context.now.utc_us))
+        edited, runs = _carry_on(existing, edited, Reason.SUPERSEDED, context)
     if existing.state is ScheduleState.PAUSED:
         return Edit(edited, existing.cursor_us, runs)
     return Edit(standing(edited, context), existing.cursor_us, runs)
@@ -127,9 +125,7 @@ def edit_resume(existing: Schedule, policy: MisfirePolicy, context: Context) -> 
     if policy is not MisfirePolicy.SKIP:
         edited = evolve(edited, catch_up=policy, catch_up_until_us=context.now.utc_us)
         return Edit(standing(edited, context), existing.cursor_us)
-    runs = _passed(existing, Reason.PAUSED, context)
-    spread_us = spread_offset(existing.uid, existing.definition.spread_us)
-    edited = evolve(edited, cursor_us=max(existing.cursor_us, context.now.utc_us - spread_us))
+    edited, runs = _carry_on(existing, edited, Reason.PAUSED, context)
     return Edit(standing(edited, context), existing.cursor_us, runs)
 
 
@@ -156,12 +152,20 @@ def _stand_still(existing: Schedule, state: ScheduleState, reason: str, context:
     return evolve(existing, rev=existing.rev + 1, state=state, reason=reason, since_us=context.now.utc_us)
 
 
-def _passed(schedule: Schedule, reason: Reason, context: Context) -> tuple[Run, ...]:
-    """Rows for the instants between the cursor and now that nothing else will account for."""
-    if schedule.next_due_us is None:
-        return ()
-    until_us = context.now.utc_us - spread_offset(schedule.uid, schedule.definition.spread_us)
-    if until_us <= schedule.cursor_us:
+def _carry_on(
+    existing: Schedule, edited: Schedule, reason: Reason, context: Context
+) -> tuple[Schedule, tuple[Run, ...]]:
+    """The cursor brought to the present, and rows for what it passes on the way. The same trigger keeps what is not
+    due yet for want of its spread."""
+    same = existing.definition.trigger == edited.definition.trigger
+    spread_us = spread_offset(existing.uid, edited.definition.spread_us) if same else 0
+    cursor_us = max(existing.cursor_us, context.now.utc_us - spread_us)
+    return evolve(edited, cursor_us=cursor_us), _passed(existing, reason, context, cursor_us)
+
+
+def _passed(schedule: Schedule, reason: Reason, context: Context, until_us: int) -> tuple[Run, ...]:
+    """Rows for the instants after the cursor and up to `until_us` that nothing else will account for."""
+    if schedule.next_due_us is None or until_us <= schedule.cursor_us:
         return ()
     try:
         passed = missed(schedule.definition.trigger, schedule.cursor_us, until_us, context.enumerate_instants)

@@ -7,7 +7,7 @@ from sz_protocol.commands import Cancel, Pause, Resume, Trigger
 from sz_runtime.simulation.agenda import Agenda
 from sz_runtime.simulation.facts import ClockChanged, Fault, Phase
 from sz_runtime.simulation.host import Host
-from sz_runtime.simulation.network import SimNetwork
+from sz_runtime.simulation.network import CALM, SimNetwork
 from sz_runtime.simulation.plan import Plan
 from sz_runtime.simulation.step_lines import step_to_line
 from sz_runtime.simulation.steps import (
@@ -164,6 +164,7 @@ def _by_person(
 
 def heal(stage: Stage) -> None:
     """Put everything right, and say so: from here on the nodes have no excuse."""
+    stage.network.weather = CALM
     stage.network.heal_swizzled(1_000_000)
     for server in stage.stores.values():
         server.disk.full = server.disk.sync_fails = False

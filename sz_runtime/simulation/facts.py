@@ -116,6 +116,13 @@ class WakeupStale(Noted):
 
 
 @frozen
+class Spun(Noted):
+    """The node asked to be woken again and again, at once, and had nothing to do each time."""
+
+    wakes: int
+
+
+@frozen
 class Weighed(Noted):
     """`objects`: how many containers' entries the node held when it was quiet; `unfinished` how many rows of its
     store were not done then."""

@@ -220,13 +220,11 @@ class Host:
         self.life = None
         self.past_steps += life.steps
         life.executor.close(0)
-        if self.node.remote:
-            life.store.close()
-        elif self.server.holder is None or self.server.holder.holder == self.name:
+        life.store.close()
+        if not self.node.remote and not any(session.open for session in self.server.sessions):
+            # The file's last process is gone, and with it what was unsynced. While another one has the file open,
+            # its syncs take everything along.
             self.server.crash()
-        else:
-            # Another process has taken the file: its life goes on.
-            life.store.close()
 
     def _die(self, why: str) -> None:
         self.crash(START_AGAIN_US, why)

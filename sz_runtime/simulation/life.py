@@ -17,7 +17,7 @@ from sz_protocol.kernel.now import SECOND_US, WakeReason
 from sz_runtime.ports import Executor, Store
 from sz_runtime.simulation.agenda import Agenda
 from sz_runtime.simulation.clock import SimClock
-from sz_runtime.simulation.facts import Answered, BacklogEnded, NodeRaised, Told, WakeupStale
+from sz_runtime.simulation.facts import Answered, BacklogEnded, NodeRaised, Spun, Told, WakeupStale
 from sz_runtime.simulation.steps import Point
 from sz_runtime.simulation.trace import Trace
 
@@ -25,6 +25,8 @@ TURN_US = 20
 """What one turn of the driver takes while a backlog lasts."""
 LONGEST_SLEEP_US = 30 * SECOND_US
 ENDLESS_WAKES = 20_000
+SPIN_WAKES = 200
+SPIN_US = 1000
 
 POINT_OF: dict[type[Any], Point] = {
     Write: Point.WRITE,
@@ -71,6 +73,8 @@ class Life:
     _armed_at_us: int | None = None
     _armed: int = 0
     _streak: int = 0
+    _idle_wakes: int = 0
+    _idle_since_us: int = 0
 
     # --- events in ----------------------------------------------------------------------------------------------------
 
@@ -116,7 +120,18 @@ class Life:
         except Exception as error:
             self._raised(type(event).__name__, error)
             return
-        self._perform(effects)
+        self._watch_spin(event, effects)
+        if not self.over:
+            self._perform(effects)
+
+    def _watch_spin(self, event: Event, effects: list[Effect]) -> None:
+        """A node that is woken again and again, at once, without anything to do, burns its machine."""
+        idle = isinstance(event, Woke) and not effects and self.agenda.now_us - self._idle_since_us < SPIN_US
+        self._idle_since_us = self.agenda.now_us
+        self._idle_wakes = self._idle_wakes + 1 if idle else 0
+        if self._idle_wakes > SPIN_WAKES:
+            self.trace.add(Spun(self.agenda.now_us, self.name, self._idle_wakes))
+            self.owner.raised()
 
     def _perform(self, effects: list[Effect]) -> None:
         for place, effect in enumerate(effects):

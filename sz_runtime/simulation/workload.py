@@ -38,8 +38,8 @@ def draw_job(rng: Random, name: str, start_utc_us: int, length_us: int, *, wicke
         misfire=draw_misfire(rng),
         overlap=draw_overlap(rng),
         retry=draw_retry(rng),
-        timeout_us=timeout_us,
-        deadline_us=draw_duration(rng, 2 * SECOND_US, 60 * SECOND_US) if rng.random() < 0.15 else None,
+        timeout_us=timeout_us if wicked else None,
+        deadline_us=draw_duration(rng, 2 * SECOND_US, 60 * SECOND_US) if wicked and rng.random() < 0.15 else None,
         spread_us=draw_duration(rng, SECOND_US // 10, 20 * SECOND_US) if rng.random() < 0.25 else 0,
         semantics=rng.choice((Semantics.AT_LEAST_ONCE, Semantics.AT_LEAST_ONCE, Semantics.AT_MOST_ONCE)),
     )

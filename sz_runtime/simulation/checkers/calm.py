@@ -7,7 +7,7 @@ from sz_runtime.simulation.checkers.base import Checker, Routes, spread_of
 from sz_runtime.simulation.facts import ExecutionStarted, RunWritten, SchedulePut
 
 LATEST_US = SECOND_US // 10
-UNUSUAL = ("misfire", "window", "limit", "coalesced", "catch_up", "late", "crashed", "timeout", "paused")
+UNUSUAL = ("misfire", "window", "limit", "coalesced", "catch_up", "crashed", "timeout", "paused")
 
 
 @define

@@ -11,6 +11,7 @@ from sz_runtime.simulation.facts import (
     NodeRaised,
     NodeStopped,
     Noted,
+    Spun,
     WakeupStale,
     Weighed,
 )
@@ -34,6 +35,7 @@ class Health(Checker):
             NodeRaised: self.on_raised,
             BacklogEnded: self.on_backlog,
             WakeupStale: self.on_stale,
+            Spun: self.on_spun,
             Asked: self.on_asked,
             Answered: self.on_answered,
             NodeCrashed: self.on_gone,
@@ -54,6 +56,10 @@ class Health(Checker):
     def on_stale(self, record: WakeupStale) -> None:
         """A wake-up in the past that is no backlog makes a driver spin."""
         self.report.add("WakeupsAhead", record, f"{record.reason} lies {record.late_us} us in the past")
+
+    def on_spun(self, record: Spun) -> None:
+        """A wake-up that brings nothing, at once, for ever: the same, disguised."""
+        self.report.add("WakeupsAhead", record, f"{record.wakes} wakes in a row came at once and had nothing to do")
 
     def on_asked(self, record: Asked) -> None:
         """A command."""

@@ -96,8 +96,8 @@ class Running(Checker):
             self.report.add("ResultFence", record, f"{what}, but attempt {record.attempt} {_told(how)}")
         if record.outcome == "failed" and record.reason == "error" and how != "failed":
             self.report.add("ResultFence", record, f"{what}, but attempt {record.attempt} {_told(how)}")
-        if record.outcome == "failed" and record.reason == "timeout" and how is None:
-            self.report.add("ResultFence", record, f"{what}, but attempt {record.attempt} never began")
+        if record.reason == "timeout" and record.attempt not in [attempt for attempt, _ in row.claims]:
+            self.report.add("ResultFence", record, f"{what}, but attempt {record.attempt} was never claimed")
         if not record.inserted and record.attempt != record.before_attempt:
             self.report.add("ResultFence", record, f"{what} for attempt {record.attempt}, not {record.before_attempt}")
 

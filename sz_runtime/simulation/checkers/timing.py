@@ -43,8 +43,8 @@ class ClockBelief:
             self.since_us = at_us
 
     def settle(self, at_us: int, settle_us: int) -> None:
-        """Time passes: a jump that has held is believed."""
-        if self.error_us > self.accepted_us and at_us >= self.since_us + settle_us:
+        """Time passes: a jump that has held is believed (the node's own clock, which drifts, says for how long)."""
+        if self.error_us > self.accepted_us and at_us >= self.since_us + settle_us - settle_us // 1000:
             self._accept(at_us, self.error_us)
 
     def start(self, at_us: int) -> None:
