@@ -80,6 +80,12 @@ def without_data(completion: Completion) -> Completion:
     return Completion(evolve(completion.run, result=None, error=note), attempt)
 
 
+def decide_stop(run: Run, reason: CancelReason, now_us: int) -> Completion:
+    """A run that was stopped before its attempt began."""
+    outcome = Outcome.FAILED if reason is CancelReason.DEADLINE else Outcome.CANCELLED
+    return Completion(evolve(run, state=RunState.DONE, outcome=outcome, reason=reason.value, finished_us=now_us))
+
+
 _FAILURES = frozenset(
     {Reason.ERROR, Reason.UNSTORABLE, Reason.UNKNOWN_METHOD, Reason.INVALID_PARAMS, Reason.TIMEOUT, Reason.DEADLINE}
 )

@@ -32,7 +32,7 @@ from sz_protocol.kernel.events import (
 )
 from sz_protocol.kernel.moves import Moves, move
 from sz_protocol.kernel.now import Now, WakeReason, Wakeup
-from sz_protocol.machines.completion import Completion, decide_completion, decide_loss
+from sz_protocol.machines.completion import Completion, decide_completion, decide_loss, decide_stop
 from sz_protocol.machines.run_table import RunTable, bare_definition
 from sz_protocol.machines.run_writer import (
     Claim,
@@ -287,6 +287,9 @@ class Execution:
         for claimed in runs:
             if table.runs.get(claimed.row) is not claimed or claimed.state is not RunState.LEASED:
                 continue
+            if claimed.row in table.doomed:
+                self._end_waiting((claimed,), table.doomed[claimed.row], now)
+                continue
             if self.state is not ExecutionState.RUNNING:
                 # Claimed but never started: as if the claim had not been.
                 revoked.append(Completion(evolve(claimed, state=RunState.PENDING, attempt=claimed.attempt - 1)))
@@ -309,7 +312,7 @@ class Execution:
             case Claim(runs=runs):
                 for run in runs:
                     if self.table.runs.get(run.row) is run:
-                        self._unclaim(evolve(run, state=RunState.PENDING, attempt=run.attempt - 1))
+                        self._unclaim(evolve(run, state=RunState.PENDING, attempt=run.attempt - 1), now)
             case Wanted(request_id=request_id, run=run):
                 self.table.drop(run, now)
                 if undone.reason is FailReason.REFUSED:
@@ -330,16 +333,19 @@ class Execution:
             if truth is not None and truth.state is RunState.LEASED and truth.fence == run.fence:
                 mine.append(run)
             elif truth is not None and truth.state is RunState.PENDING:
-                self._unclaim(truth)
+                self._unclaim(truth, now)
             else:
                 self.table.drop(run, now)
                 effects.append(Publish(Ignored(f"claim of run {run.run_id}", "the store says that it is over")))
         return effects + self._start(tuple(mine), now)
 
-    def _unclaim(self, run: Run) -> None:
+    def _unclaim(self, run: Run, now: Now) -> None:
         """The run is PENDING again and keeps its slot for the next try."""
         self.table.runs[run.row] = run
-        self.table.placement.ready.append(run.row)
+        if run.row in self.table.doomed:
+            self._end_waiting((run,), self.table.doomed[run.row], now)
+        else:
+            self.table.placement.ready.append(run.row)
 
     def _step_down(self) -> list[Effect]:
         notice = SteppedDown(self.writer.ops.term)
@@ -431,10 +437,10 @@ class Execution:
         return effects
 
     def _stop_rows(self, rows: tuple[int, ...], reason: CancelReason, now: Now) -> list[Effect]:
-        """End runs that wait, ask executing ones to stop."""
+        """End runs that wait, ask executing ones to stop. One whose claim is on its way ends when it is known which
+        attempt the store holds."""
         effects: list[Effect] = []
-        waiting: list[Completion] = []
-        expected: list[int] = []
+        waiting: list[Run] = []
         for row in rows:
             run = self.table.runs.get(row)
             if run is None:
@@ -442,14 +448,16 @@ class Execution:
             if row in self.table.executing:
                 if self.table.ask_to_stop(run, reason, self.settings.cancel_grace_us, now):
                     effects.append(CancelRun(row, run.attempt, reason))
-                continue
-            outcome = Outcome.FAILED if reason is CancelReason.DEADLINE else Outcome.CANCELLED
-            done = evolve(run, state=RunState.DONE, outcome=outcome, reason=reason.value, finished_us=now.utc_us)
-            waiting.append(Completion(done))
-            expected.append(run.attempt)
-        if waiting:
-            self._save(waiting, expected, now)
+            elif run.state is RunState.LEASED:
+                self.table.doomed.setdefault(row, reason)
+            else:
+                waiting.append(run)
+        self._end_waiting(tuple(waiting), reason, now)
         return effects
+
+    def _end_waiting(self, runs: tuple[Run, ...], reason: CancelReason, now: Now) -> None:
+        if runs:
+            self._save([decide_stop(run, reason, now.utc_us) for run in runs], [run.attempt for run in runs], now)
 
     def _give_up(self, run: Run, now: Now) -> list[Effect]:
         """It was asked to stop and did not: record its outcome without it. No other attempt follows: this one is

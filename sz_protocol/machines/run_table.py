@@ -36,6 +36,8 @@ class RunTable:
     definitions: dict[int, Definition] = Factory(dict)
     executing: dict[int, CancelReason | None] = Factory(dict)
     stranded: dict[tuple[int, int], Stranded] = Factory(dict)
+    doomed: dict[int, CancelReason] = Factory(dict)
+    """Runs to be stopped whose claim is on its way to the store: what becomes of it decides which attempt ends."""
     placement: Placement = Factory(Placement)
     deadlines: list[tuple[int, int, int, CancelReason | None]] = Factory(list)
 
@@ -62,6 +64,7 @@ class RunTable:
     def drop(self, run: Run, now: Now) -> None:
         """Forget a run that is over, or never was; who waited behind it moves up."""
         self.executing.pop(run.row, None)
+        self.doomed.pop(run.row, None)
         self.placement.free(run.row)
         if self.runs.pop(run.row, None) is not None:
             self._leave(run, lane_width(self.definitions.pop(run.row).overlap), now)
