@@ -96,6 +96,23 @@ class SteppedDown:
     term: int
 
 
+@frozen
+class ComponentChanged:
+    """A component of this node entered a state (one of lifecycle's, as text); the reason is for a person."""
+
+    name: str
+    state: str
+    reason: str = ""
+
+
+@frozen
+class NodeFailed:
+    """The node cannot go on without this component: every other one is being stopped."""
+
+    component: str
+    reason: str
+
+
 Notice = (
     Ignored
     | RunsRecorded
@@ -108,4 +125,6 @@ Notice = (
     | AttemptFailed
     | RunUnresponsive
     | SteppedDown
+    | ComponentChanged
+    | NodeFailed
 )
