@@ -130,8 +130,9 @@ def edit_definitions(n: int) -> str:
     """id, then the columns of `definition_row`."""
     columns = tuple(_DEFINITION.split(", "))
     return (
-        f"UPDATE definitions SET {_set(columns, 2)} FROM ({_values(n, 9)}) AS v CROSS JOIN schedules AS s"
-        " WHERE s.id = v.column1 AND definitions.num = s.num"
+        # A sub-select, not a join: the planner would walk through all definitions for each row.
+        f"UPDATE definitions SET {_set(columns, 2)} FROM ({_values(n, 9)}) AS v"
+        " WHERE definitions.num = (SELECT s.num FROM schedules AS s WHERE s.id = v.column1)"
     )
 
 
