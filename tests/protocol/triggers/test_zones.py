@@ -56,6 +56,14 @@ def test_a_day_can_have_two_stretches() -> None:
     ]
 
 
+def test_a_day_of_twenty_three_and_a_half_hours_is_one_stretch_on_either_side_of_the_change() -> None:
+    midnight = seconds("2026-10-04T00:00:00")
+    assert zone("Australia/Lord_Howe").utc_spans(midnight, midnight + DAY_S) == [
+        (seconds("2026-10-03T13:30:00"), seconds("2026-10-03T15:30:00")),
+        (seconds("2026-10-03T15:30:00"), seconds("2026-10-04T13:00:00")),
+    ]
+
+
 def test_a_day_can_be_missing() -> None:
     midnight = seconds("2011-12-30T00:00:00")
     assert zone("Pacific/Apia").utc_spans(midnight, midnight + DAY_S) == []
