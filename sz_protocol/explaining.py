@@ -36,12 +36,13 @@ VERDICTS = {
 """The verdicts that are neither an outcome, nor the state of a run or of a schedule."""
 
 STILL = {
-    ScheduleState.PAUSED: "paused; whoever resumes it says what becomes of what it missed",
-    ScheduleState.PARKED: "parked; it goes on by itself once its handler is here, by its misfire policy",
-    ScheduleState.QUARANTINED: "quarantined, for its trigger finds no next fire time; a changed trigger releases it",
-    ScheduleState.RETIRED: "retired, for its source no longer has it; nothing is deleted",
-    ScheduleState.FINISHED: "finished: it has no fire time left",
+    ScheduleState.PAUSED: "Whoever resumes it says what becomes of what it misses.",
+    ScheduleState.PARKED: "Once its handler is here it goes on by itself, and its misfire policy decides on the rest.",
+    ScheduleState.QUARANTINED: "Its trigger finds no next fire time; a changed trigger releases it.",
+    ScheduleState.RETIRED: "Its source no longer has it; nothing is deleted.",
+    ScheduleState.FINISHED: "It has no fire time left.",
 }
+"""What a schedule that stands still waits for."""
 
 RUNNING = {RunState.LEASED: "running", RunState.PENDING: "waiting"}
 
@@ -183,12 +184,12 @@ def _to_come(evidence: Evidence) -> tuple[str, str, list[str]]:
     told = [f"It is not due yet: it will be in {show_span(wait_us)}, at {show_time(evidence.due_us, evidence.zone)}."]
     if schedule.state is ScheduleState.ACTIVE:
         return "not_yet_due", "future", told
-    return "not_yet_due", str(schedule.state), [*told, f"But the schedule {_stands_still(schedule, evidence.zone)}."]
+    return "not_yet_due", str(schedule.state), [*told, *_stands_still(schedule, evidence.zone)]
 
 
-def _stands_still(schedule: Schedule, zone: str) -> str:
-    why = f' ("{schedule.reason}")' if schedule.reason else ""
-    return f"is {STILL[schedule.state]}, since {show_time(schedule.since_us, zone)}{why}"
+def _stands_still(schedule: Schedule, zone: str) -> list[str]:
+    since = f"The schedule is {schedule.state} since {show_time(schedule.since_us, zone)}"
+    return [f"{since}: {schedule.reason}." if schedule.reason else f"{since}.", STILL[schedule.state]]
 
 
 def _undecided(evidence: Evidence) -> tuple[str, str, list[str]]:
@@ -196,7 +197,7 @@ def _undecided(evidence: Evidence) -> tuple[str, str, list[str]]:
     late_us = question.now_us - evidence.due_us
     told = [f"It was due {show_span(late_us)} ago and has not been decided."]
     if schedule.state is not ScheduleState.ACTIVE:
-        told.append(f"The schedule {_stands_still(schedule, zone)}.")
+        told += _stands_still(schedule, zone)
         if evidence.due_us < schedule.since_us:
             told.append("It was due before that already, and no server decided it in time.")
         return str(schedule.state), str(schedule.state), told
@@ -222,7 +223,7 @@ def _standing(question: Question, schedule: Schedule) -> Investigation:
     now_us, zone = question.now_us, zone_of(schedule.definition.trigger)
     since = show_time(schedule.since_us, zone)
     active = schedule.state is ScheduleState.ACTIVE
-    told = [f"The schedule is active, since {since}." if active else f"The schedule {_stands_still(schedule, zone)}."]
+    told = [f"The schedule is active since {since}."] if active else _stands_still(schedule, zone)
     told += _outstanding(question, schedule, last_sign(newest))
     trigger = schedule.definition.trigger
     upcoming: tuple[int, ...] = ()
@@ -286,7 +287,8 @@ def _in_short(run: Run) -> str:
 def _configured_otherwise(question: Question, schedule: Schedule) -> list[str]:
     definition = question.definition
     if definition is None:
-        return ["The configuration does not have it."] if schedule.state is not ScheduleState.RETIRED else []
+        told = f"The configuration does not have it (it came from {schedule.source})."
+        return [told] if schedule.state is not ScheduleState.RETIRED else []
     if definition_hash(definition) == schedule.hash:
         return []
     return ["The configuration now says something else than what is stored: a restart or a reload applies it."]

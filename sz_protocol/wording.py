@@ -31,7 +31,7 @@ def _succeeded(evidence: Evidence, run: Run) -> str:
         case Reason.LATE:
             return f"It ran late, and succeeded: it {took}."
         case Reason.CATCH_UP:
-            return f"It was caught up with, and succeeded: it {took}."
+            return f"It was run to catch up, and succeeded: it {took}."
         case Reason.RETRIED:
             return f"It succeeded at attempt {run.attempt}, which {took}; {_tries_before(run)}."
         case Reason.MANUAL:
@@ -85,11 +85,9 @@ def _skipped(evidence: Evidence, run: Run) -> str:
     definition = evidence.schedule.definition
     misfire = definition.misfire
     match run.reason:
-        case Reason.OVERLAP:
-            return f"It was not run: {_who_was_active(evidence)}, and {_overlap_rule(definition)}."
-        case Reason.QUEUE_FULL:
-            rule = f"overlap: queue({definition.overlap.limit})"
-            return f"It was not run: {_who_was_active(evidence)}, and {rule} lets no more of them wait."
+        case Reason.OVERLAP | Reason.QUEUE_FULL:
+            active = _who_was_active(evidence.zone, evidence.active)
+            return f"It was not run: {active}, and {_overlap_rule(definition, run.reason)}."
         case Reason.COALESCED:
             return f"It was not run by itself: {_fate_of_cover(evidence)}. It had been missed together with later ones."
         case Reason.MISFIRE:
@@ -148,10 +146,13 @@ def _unfinished(evidence: Evidence, run: Run) -> list[str]:
         told = [f"It is executing, attempt {run.attempt}: decided {_ago(evidence, run.decided_us)}."]
         return [*told, *_silence(evidence)]
     if run.not_before_us > now_us:
-        why = _tries_before(run) if run.attempt else "catch-up runs are started at a limited rate"
-        return [f"It waits until {show_time(run.not_before_us, zone)}: {why}."]
-    if evidence.active:
-        return [f"It waits: {_who_was_active(evidence)}."]
+        until = f"It waits until {show_time(run.not_before_us, zone)}"
+        if run.attempt:
+            return [f"{until} to make attempt {run.attempt + 1}; {_tries_before(run)}."]
+        return [f"{until}: catch-up runs are started at a limited rate."]
+    ahead = tuple(other for other in evidence.active if other.outcome is None)
+    if ahead:
+        return [f"It waits: {_who_was_active(evidence.zone, ahead, 'is')} ahead of it.", *_silence(evidence)]
     waits = f"It waits for a free slot, or for a handler that has {run.handler_id}.{run.method}"
     return [f"{waits}: decided {_ago(evidence, run.decided_us)}.", *_silence(evidence)]
 
@@ -160,7 +161,8 @@ def _silence(evidence: Evidence) -> list[str]:
     last_us = evidence.last_us
     if last_us is None or evidence.question.now_us - last_us <= 60 * evidence.question.late_us:
         return []
-    return [f"The last entry of the whole ledger was made {_ago(evidence, last_us)}: is a server running?"]
+    told = f"The last entry of the whole ledger was made {_ago(evidence, last_us)}"
+    return [f"{told}; if no server is running, the next one to start decides what becomes of it."]
 
 
 def _ago(evidence: Evidence, at_us: int) -> str:
@@ -206,19 +208,17 @@ def _why_decided_late(evidence: Evidence, run: Run) -> str:
 
 def _why_started_late(evidence: Evidence, run: Run, started_us: int) -> str:
     waited = f"It then waited {show_span(started_us - run.decided_us)} to be started"
-    if evidence.active:
-        return f"{waited}: {_who_was_active(evidence)}."
-    if run.attempt == 1 and run.not_before_us > run.decided_us:
+    ends = [other.finished_us for other in evidence.active if other.finished_us is not None]
+    if run.attempt == 1 and run.not_before_us > max([run.decided_us, *ends]):
         return f"{waited}: catch-up runs are started at a limited rate."
+    if evidence.active:
+        return f"{waited}: {_who_was_active(evidence.zone, evidence.active)}."
     return f"{waited}: no slot was free for {run.handler_id}.{run.method}, or the store was slow."
 
 
 def first_started(evidence: Evidence, run: Run) -> int | None:
-    """When the first attempt began, as far as that is known."""
-    for attempt in evidence.attempts:
-        if attempt.started_us is not None:
-            return attempt.started_us
-    return run.started_us
+    """When the first attempt began; None where that is not known."""
+    return evidence.attempts[0].started_us if evidence.attempts else run.started_us
 
 
 # --- pieces ----------------------------------------------------------------------------------------------------
@@ -240,9 +240,9 @@ def _took(run: Run) -> str:
 
 def _tries_before(run: Run, *, last: bool = False) -> str:
     """What became of the attempts before this one; with `last`, this one is among those that failed."""
-    counts = [(run.failures - last, "failed"), (run.losses, "lost with their server")]
+    counts = [(run.failures - last, "failed"), (run.losses, "died with the server")]
     told = " and ".join(f"{count} {what}" for count, what in counts if count > 0)
-    return f"of the attempts before, {told}" if told else "the attempt before was interrupted"
+    return f"of the attempts before it, {told}" if told else "the attempt before it was interrupted"
 
 
 def _error(run: Run) -> str:
@@ -260,18 +260,21 @@ def _fire_times(count: int) -> str:
     return "the fire time" if count == 1 else f"{count} fire times"
 
 
-def _who_was_active(evidence: Evidence) -> str:
-    if not evidence.active:
+def _who_was_active(zone: str, runs: tuple[Run, ...], verb: str = "was") -> str:
+    if not runs:
         return "an earlier run of the schedule was still active"
-    run = evidence.active[0]
-    name = f"the run of {show_time(run.fire_us, evidence.zone)}"
-    end = f" until {show_time(run.finished_us, evidence.zone)}" if run.finished_us is not None else ""
-    if len(evidence.active) == 1:
-        return f"{name} was still active{end}"
-    return f"{name}{f' (active{end})' if end else ''} and {len(evidence.active) - 1} more were still active"
+    oldest = runs[0]
+    name = f"the run of {show_time(oldest.fire_us, zone)}"
+    end = f" until {show_time(oldest.finished_us, zone)}" if oldest.finished_us is not None else ""
+    if len(runs) == 1:
+        return f"{name} {verb} still active{end}"
+    verb = "are" if verb == "is" else "were"
+    return f"{name}{f' (active{end})' if end else ''} and {len(runs) - 1} more {verb} still active"
 
 
-def _overlap_rule(definition: Definition) -> str:
+def _overlap_rule(definition: Definition, reason: str) -> str:
+    if reason == Reason.QUEUE_FULL:
+        return f"overlap: queue({definition.overlap.limit}) lets no more of them wait"
     if definition.overlap.policy is OverlapPolicy.ALLOW:
         return f"overlap: allow({definition.overlap.limit}) lets no more run at once"
     return "overlap: skip does not run two at once"
