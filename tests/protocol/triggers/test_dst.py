@@ -169,6 +169,8 @@ def test_calendar_triggers_follow_the_same_rules() -> None:
         ("*/30 * * * *", "2026-03-29T01:00", ""),
         ("*/30 * * * *", "2026-10-25T02:00", ""),
         ("30 2 * * *", "2026-03-30T00:30", ""),
+        ("30 2 * * *", "2026-03-28T01:30", ""),
+        ("30 2 * * *", "2026-10-24T00:30", ""),
     ],
 )
 def test_a_fire_tells_what_the_clock_did_to_it(expression: str, at: str, note: str) -> None:
