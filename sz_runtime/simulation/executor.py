@@ -95,7 +95,7 @@ class SimExecutor:
             execution.performance = TAME
             self.agenda.after(SECOND_US, self._end, key)
 
-    # --- one execution ------------------------------------------------------------------------------------------------
+    # --- one execution ----------------------------------------------------------------------------------------
 
     def _begin(self, start: StartRun) -> None:
         if self.over:

@@ -10,7 +10,7 @@ from sz_protocol.kernel.events import Commanded, Event, HandlersChanged, MethodI
 from sz_protocol.kernel.machine import Machine
 from sz_protocol.kernel.now import SECOND_US
 from sz_protocol.settings import Settings
-from sz_runtime.ports import Executor, Store, StoreError
+from sz_runtime.ports import Executor, StoreError
 from sz_runtime.simulation.agenda import Agenda
 from sz_runtime.simulation.clock import SimClock
 from sz_runtime.simulation.executor import SimExecutor
@@ -19,14 +19,14 @@ from sz_runtime.simulation.facts import (
     NodeCrashed,
     NodeStarted,
     NodeStopped,
-    StartFailed,
     Stalled,
+    StartFailed,
 )
 from sz_runtime.simulation.life import Life
 from sz_runtime.simulation.network import SimNetwork
 from sz_runtime.simulation.plan import Job, NodePlan, Plan
 from sz_runtime.simulation.steps import Crash, Point, Stall, StallKind
-from sz_runtime.simulation.store import RemoteStore, SimStore
+from sz_runtime.simulation.store import AbandonedStore, RemoteStore, SimStore
 from sz_runtime.simulation.store_server import StoreServer
 from sz_runtime.simulation.streams import stream
 from sz_runtime.simulation.trace import Trace
@@ -86,7 +86,7 @@ class Host:
         """The store it uses."""
         return self.around.stores[self.node.store]
 
-    # --- start --------------------------------------------------------------------------------------------------------
+    # --- start ------------------------------------------------------------------------------------------------
 
     def start(self, by_force: bool = False) -> None:
         """Begin a life, unless one is under way. A store that cannot be taken is tried again."""
@@ -122,7 +122,7 @@ class Host:
             self._start_planned = True
             self.around.agenda.after(after_us, self.start)
 
-    def _new_store(self, by_force: bool) -> Store:
+    def _new_store(self, by_force: bool) -> AbandonedStore:
         if self.node.remote:
             return RemoteStore(self.server, self.name, self.around.agenda, self.around.network, by_force)
         return SimStore(self.server, self.name, by_force)
@@ -163,7 +163,7 @@ class Host:
     def _apply(self) -> Apply:
         return Apply(tuple(job.definition for job in self.jobs), source="config", prune=True)
 
-    # --- life ---------------------------------------------------------------------------------------------------------
+    # --- life -------------------------------------------------------------------------------------------------
 
     def give(self, events: Sequence[Event]) -> None:
         """Hand events to the node, if it lives."""
@@ -203,7 +203,7 @@ class Host:
         self.restart_us = restart_us
         self.give((StopRequested(grace_us),))
 
-    # --- death --------------------------------------------------------------------------------------------------------
+    # --- death ------------------------------------------------------------------------------------------------
 
     def crash(self, restart_us: int | None, point: str = "any", power: bool = False) -> None:
         """The process vanishes; so does everything that it had not made durable."""
@@ -220,7 +220,7 @@ class Host:
         self.life = None
         self.past_steps += life.steps
         life.executor.close(0)
-        life.store.close()
+        life.store.abandon()
         if not self.node.remote and not any(session.open for session in self.server.sessions):
             # The file's last process is gone, and with it what was unsynced. While another one has the file open,
             # its syncs take everything along.
@@ -247,7 +247,7 @@ class Host:
             self._plan_start(self.restart_us)
             self.restart_us = None
 
-    # --- trouble ------------------------------------------------------------------------------------------------------
+    # --- trouble ----------------------------------------------------------------------------------------------
 
     def strike(self, trouble: Crash | Stall) -> None:
         """Do it now."""

@@ -14,11 +14,12 @@ from sz_protocol.kernel.effects import CancelRun, Effect, Publish, Read, Reply, 
 from sz_protocol.kernel.events import Event, RunsFinished, Woke
 from sz_protocol.kernel.machine import Machine
 from sz_protocol.kernel.now import SECOND_US, WakeReason
-from sz_runtime.ports import Executor, Store
+from sz_runtime.ports import Executor
 from sz_runtime.simulation.agenda import Agenda
 from sz_runtime.simulation.clock import SimClock
 from sz_runtime.simulation.facts import Answered, BacklogEnded, NodeRaised, Spun, Told, WakeupStale
 from sz_runtime.simulation.steps import Point
+from sz_runtime.simulation.store import AbandonedStore
 from sz_runtime.simulation.trace import Trace
 
 TURN_US = 20
@@ -62,7 +63,7 @@ class Life:
     trace: Trace
     clock: SimClock
     machine: Machine
-    store: Store
+    store: AbandonedStore
     executor: Executor
     over: bool = False
     frozen_until_us: int = 0
@@ -76,7 +77,7 @@ class Life:
     _idle_wakes: int = 0
     _idle_since_us: int = 0
 
-    # --- events in ----------------------------------------------------------------------------------------------------
+    # --- events in --------------------------------------------------------------------------------------------
 
     def take(self, events: Sequence[Event]) -> None:
         """Handle these, now or when the node stands still no more."""
@@ -106,7 +107,7 @@ class Life:
         self._perform(effects)
         self._drain()
 
-    # --- one step -----------------------------------------------------------------------------------------------------
+    # --- one step ---------------------------------------------------------------------------------------------
 
     def _step(self, event: Event) -> None:
         if isinstance(event, RunsFinished) and self.owner.struck(Point.RESULT):
@@ -165,7 +166,7 @@ class Life:
         self.trace.add(NodeRaised(self.agenda.now_us, self.name, event, f"{type(error).__name__}: {error}"))
         self.owner.raised()
 
-    # --- wake-ups -------------------------------------------------------------------------------------------------------
+    # --- wake-ups ---------------------------------------------------------------------------------------------
 
     def _arm(self) -> None:
         """Plan the next `Woke`, as the driver does: soon for a backlog, at the latest after 30 s."""

@@ -60,7 +60,7 @@ class SimNetwork:
     _cuts: dict[tuple[str, str], None] = Factory(dict)
     _sent: int = 0
 
-    # --- datagrams ------------------------------------------------------------------------------------------------
+    # --- datagrams --------------------------------------------------------------------------------------------
 
     def attach(self, place: str, receive: Receive) -> None:
         """Deliver to `receive` what is sent to `place` from now on; replaces an earlier life of the place."""
@@ -97,7 +97,7 @@ class SimNetwork:
             delay_us += self.rng.randint(0, weather.tail_us)
         return delay_us
 
-    # --- cuts -----------------------------------------------------------------------------------------------------
+    # --- cuts -------------------------------------------------------------------------------------------------
 
     def is_cut(self, sender: str, to: str) -> bool:
         """Whether nothing gets from `sender` to `to` at this moment."""

@@ -1,7 +1,7 @@
 """A plan: everything that a simulated run consists of, as plain values. The seed draws one; a scenario file spells one
 out; the shrinker makes one smaller."""
 
-from attrs import frozen
+from attrs import Factory, frozen
 
 from sz_protocol.definition import Definition
 from sz_protocol.kernel.now import SECOND_US
@@ -19,7 +19,7 @@ class Job:
     `Configure` puts in force."""
 
     definition: Definition
-    behaviour: Behaviour = Behaviour()
+    behaviour: Behaviour = Factory(Behaviour)
     pool: str = "default"
 
 
@@ -42,7 +42,7 @@ class Plan:
     jobs: tuple[Job, ...]
     steps: tuple[Step, ...]
     nodes: tuple[NodePlan, ...] = (NodePlan("a", "a.db"),)
-    settings: Settings = Settings()
+    settings: Settings = Factory(Settings)
     pools: tuple[tuple[str, int], ...] = (("default", 8),)
     origin_utc_us: int = ORIGIN_UTC_US
     first_jobs: tuple[int, ...] | None = None

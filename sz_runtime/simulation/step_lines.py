@@ -43,7 +43,7 @@ class ScenarioError(ValueError):
     """A line of a scenario that says nothing; the message names what would be right."""
 
 
-# --- to text ---------------------------------------------------------------------------------------------------------
+# --- to text -------------------------------------------------------------------------------------------------
 
 
 def step_to_line(step: Step) -> str:
@@ -147,7 +147,7 @@ def _signed(us: int) -> str:
     return ("-" if us < 0 else "+") + format_duration(abs(us))
 
 
-# --- from text -------------------------------------------------------------------------------------------------------
+# --- from text -----------------------------------------------------------------------------------------------
 
 _NAME = r"[\w.\-]+"
 _TIME = r"[0-9][0-9a-z.]*"
@@ -259,9 +259,8 @@ _LINES: list[tuple[str, Callable[[Found], Step]]] = [
 ]
 _PATTERNS = [(re.compile(pattern), build) for pattern, build in _LINES]
 
-VERBS = tuple(
-    "advance start crash drain pause stall suspend rewind clock disk store partition cut mend weather ask configure"
-    " methods heal".split()
+VERBS = ("advance", "start", "crash", "drain", "pause", "stall", "suspend", "rewind", "clock", "disk", "store") + (
+    ("partition", "cut", "mend", "weather", "ask", "configure", "methods", "heal")
 )
 
 

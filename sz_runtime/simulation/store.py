@@ -1,18 +1,28 @@
 """How a simulated node reaches its store: the Store port over a file of its own, or over the network to a server."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from attrs import Factory, define
 
 from sz_protocol.kernel.effects import Read, Write
+from sz_protocol.kernel.errors import LocalProtocolError
 from sz_protocol.kernel.events import Event, FailReason, ReadFailed, WriteFailed
 from sz_protocol.queries import Query
-from sz_runtime.ports import Complete, Opened, StoreError
+from sz_runtime.ports import Complete, Opened, Store, StoreError
 from sz_runtime.simulation.agenda import Agenda
 from sz_runtime.simulation.answers import answer
 from sz_runtime.simulation.network import SimNetwork
 from sz_runtime.simulation.pipe import Pipe
 from sz_runtime.simulation.store_server import Session, StoreServer
+
+
+class AbandonedStore(Store, Protocol):
+    """A store that the simulation can also leave as a crash does."""
+
+    def abandon(self) -> None:
+        """The node has vanished: nobody takes answers any more."""
+        ...
 
 
 @define
@@ -23,15 +33,21 @@ class SimStore:
     holder: str
     by_force: bool = False
     session: Session | None = None
+    _complete: Complete | None = None
+    _outstanding: int = 0
+    _closed: bool = False
 
     def open(self, complete: Complete) -> Opened:
         """Take the store. Raises StoreError."""
-        self.session, opened = self.server.open(self.holder, complete, by_force=self.by_force)
+        self._complete = complete
+        self.session, opened = self.server.open(self.holder, self._answered, by_force=self.by_force)
         return opened
 
     def submit(self, effect: Write | Read) -> None:
         """Queue one operation."""
-        assert self.session is not None, "a store is opened before it is used"
+        if self.session is None or self._closed:
+            raise LocalProtocolError("an operation was submitted to a store that is not open")
+        self._outstanding += 1
         self.server.submit(self.session, effect)
 
     def query(self, query: Query) -> tuple[Any, ...]:
@@ -39,8 +55,24 @@ class SimStore:
         return answer(self.server.tables, query)
 
     def close(self) -> None:
-        """Let go. Whoever closes has waited for the answers: nobody can block in simulated time."""
+        """Take nothing more, and let go when what was submitted has been answered: nobody can block in simulated
+        time."""
+        self._closed = True
+        self._let_go()
+
+    def abandon(self) -> None:
+        """The node has vanished."""
         if self.session is not None:
+            self.session.open = False
+
+    def _answered(self, events: Sequence[Event]) -> None:
+        self._outstanding -= len(events)
+        assert self._complete is not None
+        self._complete(events)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._closed and not self._outstanding and self.session is not None:
             self.session.open = False
 
 
@@ -89,6 +121,8 @@ class RemoteStore:
 
     def submit(self, effect: Write | Read) -> None:
         """Queue one operation."""
+        if self._complete is None or self._closed:
+            raise LocalProtocolError("an operation was submitted to a store that is not open")
         if isinstance(effect, Write) and 0 < effect.stream <= self._failed_stream:
             self.agenda.after(1, self._tell, [WriteFailed(effect.op, FailReason.PREVIOUS)])
             return
@@ -104,9 +138,18 @@ class RemoteStore:
         return answer(self.server.tables, query)
 
     def close(self) -> None:
-        """Hang up. The server notices at once, or later when the link is cut."""
+        """Take nothing more, and hang up when what was submitted has been answered."""
         self._closed = True
+        self._let_go()
+
+    def abandon(self) -> None:
+        """The node has vanished. The server notices at once, or later when the link is cut."""
+        self._closed, self._complete = True, None
         self.agenda.after(5 * self.timeout_us if self._is_cut() else 1, self._hang_up)
+
+    def _let_go(self) -> None:
+        if self._closed and not self._outstanding:
+            self._hang_up()
 
     def _hang_up(self) -> None:
         for session in self._sessions:
@@ -125,7 +168,7 @@ class RemoteStore:
     def _arrived(self, item: tuple[Connection, Write | Read]) -> None:
         """At the server."""
         connection, effect = item
-        if connection.session is None and self._closed:
+        if connection.session is None and self._complete is None:
             return
         if connection.session is None:
             connection.session = self.server.reconnect(self.holder, lambda events: connection.back.send(list(events)))
@@ -147,7 +190,7 @@ class RemoteStore:
             self._failed_stream = max(self._failed_stream, effect.stream)
 
     def _expire(self, op: int) -> None:
-        if op not in self._outstanding or self._closed:
+        if op not in self._outstanding or self._complete is None:
             return
         failed: list[Event] = []
         for number, (_, effect) in list(self._outstanding.items()):
@@ -162,5 +205,6 @@ class RemoteStore:
         self._tell(failed)
 
     def _tell(self, events: list[Event]) -> None:
-        if self._complete is not None and events and not self._closed:
+        if self._complete is not None and events:
             self._complete(events)
+        self._let_go()

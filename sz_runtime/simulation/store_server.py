@@ -18,7 +18,7 @@ from sz_runtime.simulation.agenda import Agenda
 from sz_runtime.simulation.answers import answer
 from sz_runtime.simulation.disk import DiskFull, SimDisk, SyncFailed
 from sz_runtime.simulation.facts import Committed, Failed, Rewound, TermTaken, TransactionLost
-from sz_runtime.simulation.tables import Identity, Step, Tables, ended_us, text_fits
+from sz_runtime.simulation.tables import Identity, Step, Tables, cannot_hold
 from sz_runtime.simulation.trace import Trace
 from sz_runtime.simulation.written import kept, written
 
@@ -94,7 +94,7 @@ class StoreServer:
     _busy: bool = False
     _life: int = 0
 
-    # --- sessions -------------------------------------------------------------------------------------------------
+    # --- sessions ---------------------------------------------------------------------------------------------
 
     def open(self, holder: str, deliver: Deliver, *, by_force: bool = False) -> tuple[Session, Opened]:
         """Take the store and a new term. Raises StoreInUse while another session holds it, unless `by_force` (its
@@ -114,7 +114,7 @@ class StoreServer:
         self.holder = Session(holder, deliver)
         self.sessions = [session for session in self.sessions if session.open]
         self.sessions.append(self.holder)
-        return self.holder, Opened(self.term, self.wall_high_us())
+        return self.holder, Opened(self.term, self.tables.wall_high_us)
 
     def reconnect(self, holder: str, deliver: Deliver) -> Session:
         """The holder comes back on a new connection: its older ones end here."""
@@ -127,11 +127,6 @@ class StoreServer:
         self.sessions = [*(session for session in self.sessions if session.open), again]
         return again
 
-    def wall_high_us(self) -> int:
-        """The latest wall time in any row."""
-        runs = (max(run.decided_us, ended_us(run), run.started_us or 0) for run in self.tables.runs.values())
-        return max((*runs, *(schedule.since_us for schedule in self.tables.schedules.values())), default=0)
-
     def submit(self, session: Session, effect: Write | Read) -> None:
         """An operation has arrived."""
         self._queue.append((session, effect))
@@ -139,7 +134,7 @@ class StoreServer:
             self._busy = True
             self.agenda.after(self._draw(self.commit_us), self._commit, Round(self._life))
 
-    # --- a round ----------------------------------------------------------------------------------------------------
+    # --- a round ----------------------------------------------------------------------------------------------
 
     def _commit(self, current: Round) -> None:
         if current.life != self._life:
@@ -170,9 +165,9 @@ class StoreServer:
             return WriteFailed(write.op, FailReason.PREVIOUS)
         if self.is_fenced(write):
             return self._fail(session, write, FailReason.FENCED, detail=f"the term is {self.term}")
-        bad = text_fits(write.changes)
+        bad = cannot_hold(write.changes)
         if bad:
-            return self._fail(session, write, FailReason.INVALID, bad, "text that is not Unicode")
+            return self._fail(session, write, FailReason.INVALID, bad, f"rows {bad} hold what no store takes")
         steps, refused = self.tables.apply(write.changes)
         if refused:
             return self._fail(session, write, FailReason.REFUSED, refused)
@@ -258,7 +253,7 @@ class StoreServer:
         """A duration around the usual one, with the tail that disks have."""
         return max(int(usual_us * (0.5 + self.rng.expovariate(2.0)) * self.mood.slow), 1)
 
-    # --- death --------------------------------------------------------------------------------------------------------
+    # --- death ------------------------------------------------------------------------------------------------
 
     def crash(self) -> None:
         """The store's process dies: what waits is forgotten, what is unsynced may be lost, every session ends."""

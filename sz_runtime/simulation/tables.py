@@ -6,7 +6,6 @@ them as it holds SQLite.
 """
 
 from bisect import bisect_left, insort
-from typing import Any
 
 from attrs import Factory, define, evolve, frozen
 
@@ -49,7 +48,15 @@ class AttemptStep:
     after: Attempt | None
 
 
-Step = ScheduleStep | RunStep | AttemptStep
+@frozen
+class WallStep:
+    """The latest wall time in the tables rose."""
+
+    before: int
+    after: int
+
+
+Step = ScheduleStep | RunStep | AttemptStep | WallStep
 
 
 @define
@@ -63,6 +70,8 @@ class Tables:
     unfinished: dict[int, None] = Factory(dict)
     due: list[tuple[int, str]] = Factory(list)
     """(next_due_us, id) of ACTIVE schedules, in order."""
+    wall_high_us: int = 0
+    """The latest wall time that any change has recorded."""
 
     def apply(self, changes: tuple[Change, ...]) -> tuple[list[Step], tuple[Identity, ...]]:
         """The steps that were taken and nothing, or no step and the identities that were refused."""
@@ -73,6 +82,9 @@ class Tables:
         if refused:
             self.undo(steps)
             return [], tuple(dict.fromkeys(refused))
+        wall_us = max((latest_us(change) for change in changes), default=0)
+        if wall_us > self.wall_high_us:
+            self._take(WallStep(self.wall_high_us, wall_us), steps)
         return steps, ()
 
     def undo(self, steps: list[Step]) -> None:
@@ -85,8 +97,10 @@ class Tables:
                     self._set_run(after, before)
                 case AttemptStep(before, after):
                     self._set_attempt(after, before)
+                case WallStep(before, _):
+                    self.wall_high_us = before
 
-    # --- changes --------------------------------------------------------------------------------------------------
+    # --- changes ----------------------------------------------------------------------------------------------
 
     def _apply_one(self, change: Change, steps: list[Step]) -> list[Identity]:
         match change:
@@ -151,7 +165,8 @@ class Tables:
         refused: list[Identity] = []
         for run, expected in zip(change.runs, change.expected_attempts, strict=True):
             stored = self.runs.get(run.row)
-            if stored is None or stored.state is RunState.DONE or stored.attempt != expected:
+            foreign = self.rows_by_key.get(run.run_key, run.row) != run.row
+            if stored is None or stored.state is RunState.DONE or stored.attempt != expected or foreign:
                 refused.append(run.row)
             else:
                 self._take(RunStep(stored, run), steps)
@@ -170,7 +185,7 @@ class Tables:
         found = (self.attempts.get((row, number)) for number in range(1, self.runs[row].attempt + 1))
         return [attempt for attempt in found if attempt is not None]
 
-    # --- rows and their indexes -------------------------------------------------------------------------------------
+    # --- rows and their indexes -------------------------------------------------------------------------------
 
     def _take(self, step: Step, steps: list[Step]) -> None:
         match step:
@@ -180,6 +195,8 @@ class Tables:
                 self._set_run(before, after)
             case AttemptStep(before, after):
                 self._set_attempt(before, after)
+            case WallStep(_, after):
+                self.wall_high_us = after
         steps.append(step)
 
     def _set_schedule(self, before: Schedule | None, after: Schedule | None) -> None:
@@ -193,17 +210,14 @@ class Tables:
                 insort(self.due, due_key(after))
 
     def _set_run(self, before: Run | None, after: Run | None) -> None:
-        if before is not None and (after is None or before.run_key != after.run_key):
-            del self.runs[before.row]
-            del self.rows_by_key[before.run_key]
+        if before is not None:
+            del self.runs[before.row], self.rows_by_key[before.run_key]
             self.unfinished.pop(before.row, None)
         if after is None:
             return
         self.runs[after.row] = after
         self.rows_by_key[after.run_key] = after.row
-        if after.state is RunState.DONE:
-            self.unfinished.pop(after.row, None)
-        else:
+        if after.state is not RunState.DONE:
             self.unfinished[after.row] = None
 
     def _set_attempt(self, before: Attempt | None, after: Attempt | None) -> None:
@@ -224,24 +238,43 @@ def due_key(schedule: Schedule) -> tuple[int, str]:
     return schedule.next_due_us, schedule.id
 
 
+def latest_us(change: Change) -> int:
+    """The latest wall time that a change records; a `next_due_us` lies ahead and does not count."""
+    match change:
+        case InsertRuns(runs):
+            times = [run.decided_us for run in runs]
+        case UpdateRuns(runs):
+            times = [run.finished_us or 0 for run in runs]
+        case MoveCursors(moves):
+            times = [move.cursor_us for move in moves]
+        case PutSchedules(schedules):
+            times = [max(schedule.since_us, schedule.created_us) for schedule in schedules]
+        case InsertAttempts(attempts):
+            times = [attempt.finished_us for attempt in attempts]
+        case DropRuns():
+            times = []
+    return max(times, default=0)
+
+
 def ended_us(run: Run) -> int:
     """When a DONE row was finished: by its handler, or by the decision that it would not be executed."""
     return run.decided_us if run.finished_us is None else run.finished_us
 
 
-def text_fits(changes: tuple[Change, ...]) -> tuple[Identity, ...]:
-    """Rows whose text no database takes (a lone surrogate is not Unicode text)."""
+def cannot_hold(changes: tuple[Change, ...]) -> tuple[Identity, ...]:
+    """Rows that no database takes: text that is not Unicode (a lone surrogate), a time beyond 64 bits."""
     bad: list[Identity] = []
     for change in changes:
         if isinstance(change, InsertRuns | UpdateRuns):
-            bad += [run.row for run in change.runs if not _is_text(run.error) or not _is_text(run.result)]
+            bad += [run.row for run in change.runs if not (_is_text(run.error) and _is_text(run.result))]
+            bad += [run.row for run in change.runs if not -(1 << 63) <= run.fire_us < 1 << 63]
         elif isinstance(change, InsertAttempts):
             bad += [attempt.row for attempt in change.attempts if not _is_text(attempt.error)]
     return tuple(bad)
 
 
-def _is_text(value: Any) -> bool:
-    if value is None:
+def _is_text(value: str | None) -> bool:
+    if value is None or value.isascii():
         return True
     try:
         value.encode()

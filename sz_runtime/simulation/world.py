@@ -17,8 +17,8 @@ from sz_protocol.settings import Settings
 from sz_runtime.ports import Executor
 from sz_runtime.simulation.acting import act
 from sz_runtime.simulation.agenda import Agenda
-from sz_runtime.simulation.clock import SimClock
 from sz_runtime.simulation.checkers import Violation, Watch
+from sz_runtime.simulation.clock import SimClock
 from sz_runtime.simulation.disk import SimDisk
 from sz_runtime.simulation.drawing import draw_plan
 from sz_runtime.simulation.facts import Noted, Phase, Weighed
@@ -101,7 +101,7 @@ class World:
 
         return reached
 
-    # --- running ------------------------------------------------------------------------------------------------------
+    # --- running ----------------------------------------------------------------------------------------------
 
     def run(self) -> Result:
         """Do every step of the plan, let the nodes settle, and judge."""

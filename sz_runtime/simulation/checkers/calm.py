@@ -30,7 +30,7 @@ class Calm(Checker):
 
     def on_run(self, record: RunWritten) -> None:
         """Nothing is missed or made up for."""
-        if record.reason in UNUSUAL or record.outcome in ("missed", "lost") and record.reason != "past_at_creation":
+        if record.reason in UNUSUAL or (record.outcome in ("missed", "lost") and record.reason != "past_at_creation"):
             what = f"{record.schedule_id}@{record.fire_us}: {record.outcome} ({record.reason})"
             self.report.add("CalmNothingMissed", record, what)
         if record.inserted and record.state == "leased" and record.kind == "scheduled":

@@ -156,7 +156,7 @@ class Firing(Checker):
                 seen.fires.update({row.fire_us: row.run_key for row in rows})
         self.inserted.clear()
 
-    # --- restored stores, and the end ---------------------------------------------------------------------------------
+    # --- restored stores, and the end -------------------------------------------------------------------------
 
     def on_rewound(self, record: Rewound) -> None:
         """The store was replaced: what it holds now is told next."""

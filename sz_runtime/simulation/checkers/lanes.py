@@ -12,7 +12,11 @@ from sz_runtime.simulation.facts import (
     RowsDropped,
     RunKept,
     RunWritten,
+    Stalled,
 )
+
+DECIDED_WITHIN_US = 5_000_000
+"""How long a decision may take to become durable: what it saw may be over by then."""
 
 
 @define
@@ -23,6 +27,9 @@ class Lanes(Checker):
     """(node, incarnation, schedule) -> (row, attempt) -> pool."""
     open_rows: dict[str, dict[str, dict[int, None]]] = Factory(dict)
     """Store -> schedule -> rows that are not over."""
+    busy_until: dict[str, int] = Factory(dict)
+    """When something of a schedule was last over."""
+    slack_us: int = DECIDED_WITHIN_US
     sizes: dict[str, int] = Factory(dict)
 
     def __attrs_post_init__(self) -> None:
@@ -38,7 +45,12 @@ class Lanes(Checker):
             RunKept: self.on_kept,
             RowsDropped: self.on_dropped,
             Rewound: self.on_rewound,
+            Stalled: self.on_stalled,
         }
+
+    def on_stalled(self, record: Stalled) -> None:
+        """Who stands still learns late what is over."""
+        self.slack_us = max(self.slack_us, DECIDED_WITHIN_US + record.until_us - record.at_us)
 
     def on_node(self, record: NodeStarted) -> None:
         """Executions of earlier lives are over."""
@@ -71,8 +83,9 @@ class Lanes(Checker):
         """One less."""
         key = (record.node, record.incarnation, record.schedule_id)
         self.executing.get(key, {}).pop((record.row, record.attempt), None)
+        self.busy_until[record.schedule_id] = record.at_us
 
-    # --- SkipHasCause -----------------------------------------------------------------------------------------------------
+    # --- SkipHasCause -----------------------------------------------------------------------------------------
 
     def on_run(self, record: RunWritten) -> None:
         """An instant that was skipped for overlap must have had something to overlap with."""
@@ -83,7 +96,8 @@ class Lanes(Checker):
                 what = f"{record.schedule_id}@{record.fire_us} was skipped for {record.reason}, nothing was active"
                 self.report.add("SkipHasCause", record, what)
         if record.state == "done":
-            lane.pop(record.row, None)
+            if lane.pop(record.row, 0) is None:
+                self.busy_until[record.schedule_id] = record.at_us
         else:
             lane[record.row] = None
 

@@ -65,7 +65,7 @@ class Running(Checker):
         """Another life decides from here on."""
         self.terms[record.node] = record.term
 
-    # --- rows ---------------------------------------------------------------------------------------------------------
+    # --- rows -------------------------------------------------------------------------------------------------
 
     def on_run(self, record: RunWritten) -> None:
         """A row became durable in a new state."""
@@ -101,7 +101,7 @@ class Running(Checker):
         if not record.inserted and record.attempt != record.before_attempt:
             self.report.add("ResultFence", record, f"{what} for attempt {record.attempt}, not {record.before_attempt}")
 
-    # --- executions -----------------------------------------------------------------------------------------------------
+    # --- executions -------------------------------------------------------------------------------------------
 
     def on_started(self, record: ExecutionStarted) -> None:
         """An execution began: its claim is durable, it is the first of its attempt, and it was allowed."""
@@ -150,7 +150,7 @@ class Running(Checker):
         if record.how == "killed" and row.state != "done" and row.attempt == record.attempt:
             row.killed_at = record.at_us
 
-    # --- restored and dropped rows, the end -------------------------------------------------------------------------------
+    # --- restored and dropped rows, the end -------------------------------------------------------------------
 
     def on_dropped(self, record: RowsDropped) -> None:
         """Retention forgets them, so do we."""

@@ -1,0 +1,66 @@
+"""The simulated stores pass the contract of the real ones; otherwise the simulator would lie."""
+
+from collections.abc import Callable
+from random import Random
+
+import pytest
+from attrs import Factory, define
+
+from sz_runtime.ports import Store
+from sz_runtime.simulation.agenda import Agenda
+from sz_runtime.simulation.disk import SimDisk
+from sz_runtime.simulation.network import SimNetwork
+from sz_runtime.simulation.store import RemoteStore, SimStore
+from sz_runtime.simulation.store_server import StoreServer
+from sz_runtime.simulation.trace import Trace
+from tests.contracts.store_world import StoreWorld
+from tests.contracts.stores import DurableStoreContract
+
+LONG_US = 60_000_000
+
+
+@define
+class SimWorld:
+    """A store in simulated time, beside its node or behind a calm network."""
+
+    remote: bool
+    agenda: Agenda = Factory(Agenda)
+    trace: Trace = Factory(Trace)
+    server: StoreServer = Factory(
+        lambda self: StoreServer("db", self.agenda, self.trace, Random(1), SimDisk(Random(2))), takes_self=True
+    )
+    network: SimNetwork = Factory(lambda self: SimNetwork(self.agenda, self.trace, Random(3)), takes_self=True)
+
+    def make(self) -> Store:
+        return RemoteStore(self.server, "a", self.agenda, self.network) if self.remote else SimStore(self.server, "a")
+
+    def reopened(self, store: Store) -> Store:
+        self.agenda.run_until(self.agenda.now_us + LONG_US)
+        return self.make()
+
+    def crashed(self, store: Store) -> Store:
+        self.server.crash()
+        return self.make()
+
+    def settle(self, done: Callable[[], bool]) -> None:
+        for _ in range(1000):
+            if done():
+                return
+            self.agenda.run_until(self.agenda.now_us + 1_000)
+        raise AssertionError("the store did not answer within a simulated second")
+
+
+class TestLocalSimStore(DurableStoreContract):
+    """The store of a node's own disk."""
+
+    @pytest.fixture
+    def world(self) -> StoreWorld:
+        return SimWorld(remote=False)
+
+
+class TestRemoteSimStore(DurableStoreContract):
+    """The store behind the network."""
+
+    @pytest.fixture
+    def world(self) -> StoreWorld:
+        return SimWorld(remote=True)
