@@ -119,7 +119,7 @@ class Driver:
 
     async def _loop(self) -> None:
         inbox, clock, node = self._inbox, self._clock, self.node
-        while not self._stopped:
+        while True:
             events = inbox.drain(EVENTS_PER_TURN)
             for event in events:
                 self._handle(event)
