@@ -16,12 +16,18 @@ COMMANDS = {
 """Each command loads when it is used, so that `--help` stays quick; the words here are its line in that help."""
 
 
+def _version() -> str:
+    from sz_protocol.triggers import tzdata_version
+
+    return f"{version('schedulezero')} (zone data {tzdata_version()})"
+
+
 def build_app() -> App:
     """The application with all its commands."""
     app = App(
         name="schedulezero",
         help="A job scheduler that keeps account of every instant: one machine, edge devices, or a cluster.",
-        version=lambda: version("schedulezero"),
+        version=_version,
         help_format="plaintext",
         help_epilogue="Exit codes: 0 ok, 1 failed, 2 usage or configuration.",
     )
