@@ -160,9 +160,7 @@ def compare(store: SqliteStore, diary: Path, kills: int) -> Verdict:
             for run_id, count in Counter(run_id for run_id, _ in started).items()
             if count > 1 and by_id[run_id].schedule_id in once
         ],
-        fences=[
-            run_id for run_id, tokens in fences.items() if any(b <= a for a, b in itertools.pairwise(tokens))
-        ],
+        fences=[run_id for run_id, tokens in fences.items() if any(b <= a for a, b in itertools.pairwise(tokens))],
     )
 
 
