@@ -121,7 +121,8 @@ def _lost(evidence: Evidence, run: Run) -> str:
     if evidence.schedule.definition.semantics is Semantics.AT_MOST_ONCE:
         rule = "semantics at_most_once forbids to repeat it"
     else:
-        rule = f"that happened {run.losses} times, so it is not repeated any more"
+        times = "once" if run.losses == 1 else f"{run.losses} times"
+        rule = f"that happened {times}, so it is not repeated any more"
     return (
         f"It was lost: its server died during attempt {run.attempt}, and {rule}. It may or may not have been executed."
     )

@@ -14,7 +14,7 @@ from sz_protocol.commands import Answer, Apply, Command
 from sz_protocol.definition import Definition
 from sz_protocol.evidence import Question
 from sz_protocol.explaining import Explanation, investigate
-from sz_protocol.kernel.effects import CancelReason, CancelRun, Effect, Read, Reply, StartRun, StartRuns, Write
+from sz_protocol.kernel.effects import CancelReason, CancelRun, Effect, Read, Reply, StartRun, StartRuns, Stop, Write
 from sz_protocol.kernel.events import (
     Commanded,
     Event,
@@ -23,6 +23,7 @@ from sz_protocol.kernel.events import (
     RunResult,
     RunsFinished,
     Started,
+    StopRequested,
     Woke,
 )
 from sz_protocol.kernel.now import SECOND_US, Now, WakeReason
@@ -72,12 +73,14 @@ class World:
     endings: list[tuple[int, int, int, RunResult]] = Factory(list)
     replies: dict[int, Answer] = Factory(dict)
     requests: int = 0
+    stopped: bool = False
 
     def start(self, *methods: str) -> None:
         """Begin a life with these methods of the handler `h` (none given: `m`)."""
         opened = self.store.open(self.answers.put)
         self.node = Node()
         self.endings.clear()
+        self.stopped = False
         self._handle(Started(opened.term, opened.high_water_us))
         self.handlers(*(methods or ("m",)))
         self.until(self.now_us)
@@ -91,6 +94,13 @@ class World:
         """kill -9: whatever ran is gone."""
         self.node = None
         self.store.close()
+
+    def stop(self, grace_us: int) -> None:
+        """SIGTERM: let it drain."""
+        self._handle(StopRequested(grace_us))
+        while not self.stopped:
+            self.until(self.now_us + SECOND_US)
+        self.kill()
 
     def away_until(self, text: str) -> None:
         """Time passes without a server."""
@@ -163,6 +173,8 @@ class World:
                         self._begin(start)
                 case CancelRun():
                     self._cancel(effect)
+                case Stop():
+                    self.stopped = True
                 case Reply(request_id=request_id, answer=answer):
                     self.replies[request_id] = answer
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sz_protocol.commands import Done, Pause, Resume, RunNow, Trigger
+from sz_protocol.commands import Cancel, Done, Pause, Resume, RunNow, Trigger
 from sz_protocol.definition import Definition, Misfire, MisfirePolicy, Overlap, OverlapPolicy, Retry, Semantics
 from sz_protocol.evidence import Evidence, Question, spread_of
 from sz_protocol.explaining import VERDICTS, Explanation, explain
@@ -191,6 +191,20 @@ def test_a_run_repeated_after_a_crash_does_not_invent_when_it_began() -> None:
     assert "of the attempts before it, 1 died with the server" in answer.text
     assert "attempt 1 was claimed; when it started is not known" in steps(answer)
     assert "no slot" not in answer.text
+
+
+def test_cancelled_by_a_person_and_by_the_servers_own_stop() -> None:
+    now = world(job(semantics=Semantics.AT_MOST_ONCE), handler=takes(3))
+    now.until("2026-03-01T08:06")
+    running = now.why("job@2026-03-01T08:05")
+    assert running.run is not None
+    now.ask(Cancel(running.run.run_id))
+    assert found(now.why("job@2026-03-01T08:05")) == ("cancelled", "requested")
+    now.until("2026-03-01T08:11")
+    now.stop(grace_us=MINUTE_US // 2)
+    answer = now.why("job@2026-03-01T08:10")
+    assert found(answer) == ("cancelled", "shutdown")
+    assert "stopped while it executed, because the server stopped" in answer.text
 
 
 # --- what the policies decided ---------------------------------------------------------------------------------
