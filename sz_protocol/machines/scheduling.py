@@ -197,7 +197,8 @@ class Scheduling:
         fire_us = paged.due_us - paged.spread_us
         try:
             following = next_fire(definition.trigger, fire_us)
-            if following is not None and following + paged.spread_us <= now.utc_us:
+            expired = fire_us <= now.utc_us - paged.spread_us - definition.misfire.window_us
+            if expired or (following is not None and following + paged.spread_us <= now.utc_us):
                 return self._decide_backlog(paged, now)
         except CannotAdvance as stuck:
             self.outbox.append(ParkWanted(paged.schedule.id, ScheduleState.QUARANTINED, str(stuck)))

@@ -259,8 +259,9 @@ _LINES: list[tuple[str, Callable[[Found], Step]]] = [
 ]
 _PATTERNS = [(re.compile(pattern), build) for pattern, build in _LINES]
 
-VERBS = ("advance", "start", "crash", "drain", "pause", "stall", "suspend", "rewind", "clock", "disk", "store") + (
-    ("partition", "cut", "mend", "weather", "ask", "configure", "methods", "heal")
+VERBS = (
+    *("advance", "start", "crash", "drain", "pause", "stall", "suspend", "rewind", "clock", "disk", "store"),
+    *("partition", "cut", "mend", "weather", "ask", "configure", "methods", "heal"),
 )
 
 

@@ -9,6 +9,7 @@ from sz_runtime.simulation.checkers.firing import Firing
 from sz_runtime.simulation.checkers.health import Health
 from sz_runtime.simulation.checkers.lanes import Lanes
 from sz_runtime.simulation.checkers.liveness import Liveness
+from sz_runtime.simulation.checkers.policies import Policies
 from sz_runtime.simulation.checkers.running import Running
 from sz_runtime.simulation.checkers.sometimes import Sometimes
 from sz_runtime.simulation.checkers.timing import Timing
@@ -18,7 +19,18 @@ from sz_runtime.simulation.trace import Trace
 
 __all__ = ["FAMILIES", "Violation", "Watch"]
 
-FAMILIES: tuple[type[Checker], ...] = (Firing, Timing, Running, Lanes, Fencing, Health, Liveness, Calm, Sometimes)
+FAMILIES: tuple[type[Checker], ...] = (
+    Firing,
+    Timing,
+    Policies,
+    Running,
+    Lanes,
+    Fencing,
+    Health,
+    Liveness,
+    Calm,
+    Sometimes,
+)
 
 
 @define

@@ -27,7 +27,7 @@ class ClockBelief:
     error_us: int = 0
     accepted_us: int = 0
     since_us: int = 0
-    trusted: bool = True
+    untrusted_since_us: int | None = None
     history: list[tuple[int, int]] = Factory(list)
     """(until when it was in force, accepted error)."""
 
@@ -36,8 +36,9 @@ class ClockBelief:
         self.settle(at_us, settle_us)
         known = abs(error_us - self.error_us) <= step_us
         self.error_us = error_us
-        self.trusted, before = trusted, self.trusted
-        if error_us <= self.accepted_us + step_us or not before:
+        before = self.untrusted_since_us
+        self.untrusted_since_us = None if trusted else (before if before is not None else at_us)
+        if error_us <= self.accepted_us + step_us or before is not None:
             self._accept(at_us, error_us)
         elif not known:
             self.since_us = at_us
@@ -114,6 +115,8 @@ class Timing(Checker):
         if record.decided_us < due_us and record.reason not in ("superseded", "retired"):
             self.report.add("NoEarlyFire", record, f"{what} was decided {due_us - record.decided_us} us before its due")
         belief = self._belief(record.writer)
+        if belief.untrusted_since_us is not None and record.at_us - belief.untrusted_since_us > self.memory_us:
+            self.report.add("UntrustedNeverFires", record, f"{what} was decided while the time was not trusted")
         belief.settle(record.at_us, self.oracle.plan.settings.clock_settle_us)
         latest_us = self.oracle.utc_us(record.at_us) + belief.most_us(record.at_us, self.memory_us) + SLACK_US
         if record.decided_us > latest_us:

@@ -1,0 +1,212 @@
+"""What a definition's policies promise: RunKeyDerived, OnlyActiveFires, WindowRespected, GraceRespected,
+MisfireRespected, QueueBounded, LostOnlyBySemantics, TimeoutRespected."""
+
+from attrs import Factory, define
+
+from sz_protocol.definition import Definition, MisfirePolicy, OverlapPolicy, Semantics
+from sz_protocol.kernel.now import SECOND_US
+from sz_protocol.policy import grace_of, lane_width
+from sz_protocol.records import run_key
+from sz_protocol.triggers import nominal_key
+from sz_runtime.simulation.checkers.base import Checker, Routes, spread_of
+from sz_runtime.simulation.facts import (
+    CancelAsked,
+    Committed,
+    CursorMoved,
+    ExecutionEnded,
+    ExecutionStarted,
+    Rewound,
+    RunKept,
+    RunWritten,
+    ScheduleKept,
+    SchedulePut,
+    Stalled,
+)
+
+STOP_WITHIN_US = SECOND_US
+"""From the time-out to the order to stop, in a node that is awake."""
+
+
+@define
+class Standing:
+    """A schedule as its store has it."""
+
+    definition: Definition
+    state: str
+    catch_up: str = ""
+    catch_up_until_us: int = 0
+    executed: int = 0
+    """Instants that the transaction at hand lets execute."""
+    waiting: dict[int, bool] = Factory(dict)
+    """Rows that are not over -> whether they count for the queue's limit."""
+
+
+@define
+class AtWork:
+    """An execution that has to end, or to be asked to, by a time."""
+
+    stop_by_us: int
+    started: ExecutionStarted
+
+
+@define
+class Policies(Checker):
+    """Holds each decision against the definition that was in force."""
+
+    standing: dict[tuple[str, str], Standing] = Factory(dict)
+    at_work: dict[tuple[str, int, int], AtWork] = Factory(dict)
+    asleep_us: dict[str, int] = Factory(dict)
+    """How long each node has stood still, in all: what it owes may be that late."""
+
+    def routes(self) -> Routes:
+        """Rows, schedules, executions."""
+        return {
+            Committed: self.on_committed,
+            SchedulePut: self.on_put,
+            ScheduleKept: self.on_schedule_kept,
+            CursorMoved: self.on_cursor,
+            RunWritten: self.on_run,
+            RunKept: self.on_kept,
+            Rewound: self.on_rewound,
+            ExecutionStarted: self.on_started,
+            ExecutionEnded: self.on_ended,
+            CancelAsked: self.on_cancel,
+            Stalled: self.on_stalled,
+        }
+
+    # --- schedules ------------------------------------------------------------------------------------------
+
+    def on_committed(self, record: Committed) -> None:
+        """A new transaction."""
+        for standing in self.standing.values():
+            standing.executed = 0
+
+    def on_put(self, record: SchedulePut) -> None:
+        """An edit."""
+        place = (record.node, record.schedule_id)
+        definition = self.oracle.definitions[record.digest]
+        waiting = self.standing[place].waiting if place in self.standing else {}
+        self.standing[place] = Standing(
+            definition, record.state, record.catch_up, record.catch_up_until_us, waiting=waiting
+        )
+
+    def on_schedule_kept(self, record: ScheduleKept) -> None:
+        """A schedule of a restored store, or at the end."""
+        place = (record.node, record.schedule_id)
+        if place not in self.standing:
+            self.standing[place] = Standing(self.oracle.definitions[record.digest], record.state)
+            self.standing[place].catch_up = "unknown"
+
+    def on_cursor(self, record: CursorMoved) -> None:
+        """OnlyActiveFires."""
+        standing = self.standing[record.node, record.schedule_id]
+        if standing.state != "active":
+            what = f"{record.schedule_id} is {standing.state} and was decided up to {record.cursor_us}"
+            self.report.add("OnlyActiveFires", record, what)
+        if record.next_due_us is None:
+            standing.state = "finished"
+
+    # --- rows -------------------------------------------------------------------------------------------------
+
+    def on_run(self, record: RunWritten) -> None:
+        """A row of the ledger."""
+        standing = self.standing.get((record.node, record.schedule_id))
+        if standing is None:
+            return
+        if record.inserted and record.kind == "scheduled":
+            self._judge_key(record, standing)
+            if record.outcome == "":
+                self._judge_misfire(record, standing)
+        if record.outcome == "lost":
+            self._judge_loss(record)
+        if record.state == "done":
+            standing.waiting.pop(record.row, None)
+            return
+        standing.waiting[record.row] = record.kind == "scheduled" and record.reason != "catch_up"
+        if record.inserted:
+            self._judge_queue(record, standing)
+
+    def _judge_key(self, record: RunWritten, standing: Standing) -> None:
+        definitions = {id(d): d for d in (standing.definition, *self.oracle.of_schedule(record.schedule_id))}
+        keys = [run_key(d.id, nominal_key(d.trigger, record.fire_us)).hex() for d in definitions.values()]
+        if record.run_key not in keys:
+            what = f"{record.schedule_id}@{record.fire_us} has the run key {record.run_key[:8]}, not {keys[0][:8]}"
+            self.report.add("RunKeyDerived", record, what)
+
+    def _judge_misfire(self, record: RunWritten, standing: Standing) -> None:
+        definition, misfire = standing.definition, standing.definition.misfire
+        late_us = record.decided_us - spread_of(definition) - record.fire_us
+        what = f"{record.schedule_id}@{record.fire_us} is executed {late_us} us late"
+        if late_us > misfire.window_us:
+            self.report.add("WindowRespected", record, f"{what}; its window is {misfire.window_us} us")
+        resumed = standing.catch_up == "unknown" or (standing.catch_up and record.fire_us <= standing.catch_up_until_us)
+        grace_us = misfire.grace_us if resumed else grace_of(misfire, misfire.policy)
+        if grace_us is not None and late_us > grace_us:
+            self.report.add("GraceRespected", record, f"{what}; its grace is {grace_us} us")
+        standing.executed += 1
+        policies = {misfire.policy.value, standing.catch_up}
+        most = misfire.max if MisfirePolicy.ALL in policies or "unknown" in policies else 1
+        if standing.executed > most:
+            what = f"{record.schedule_id} executes {standing.executed} instants of one gap, its policy says {most}"
+            self.report.add("MisfireRespected", record, what)
+
+    def _judge_loss(self, record: RunWritten) -> None:
+        definitions = self.oracle.of_schedule(record.schedule_id)
+        patient = definitions and all(d.semantics is Semantics.AT_LEAST_ONCE for d in definitions)
+        limit = self.oracle.plan.settings.loss_limit
+        if patient and record.losses < limit:
+            what = f"row {record.row} of {record.schedule_id} was given up after {record.losses} of {limit} losses"
+            self.report.add("LostOnlyBySemantics", record, what)
+
+    def _judge_queue(self, record: RunWritten, standing: Standing) -> None:
+        """Catch-up and manual runs wait whatever the policy; the others only as many as it says."""
+        overlaps = [d.overlap for d in self.oracle.of_schedule(record.schedule_id)]
+        if not standing.waiting[record.row] or any(o.policy is OverlapPolicy.CANCEL_RUNNING for o in overlaps):
+            return
+        most = max(lane_width(o) + (o.limit if o.policy is OverlapPolicy.QUEUE else 0) for o in overlaps)
+        if sum(standing.waiting.values()) > most:
+            what = f"{sum(standing.waiting.values())} runs of {record.schedule_id} are open, its policy allows {most}"
+            self.report.add("QueueBounded", record, what)
+
+    def on_kept(self, record: RunKept) -> None:
+        """A row of a restored store, or at the end."""
+        standing = self.standing.get((record.node, record.schedule_id))
+        if standing is not None and record.state != "done":
+            standing.waiting.setdefault(record.row, record.kind == "scheduled" and record.reason != "catch_up")
+
+    def on_rewound(self, record: Rewound) -> None:
+        """What the copy holds is told next."""
+        for place in [place for place in self.standing if place[0] == record.node]:
+            del self.standing[place]
+
+    # --- time-outs ----------------------------------------------------------------------------------------------
+
+    def on_stalled(self, record: Stalled) -> None:
+        """Who stands still gives no orders."""
+        self.asleep_us[record.node] = self.asleep_us.get(record.node, 0) + record.until_us - record.at_us
+
+    def on_started(self, record: ExecutionStarted) -> None:
+        """The time-out runs from here."""
+        timeouts = [d.timeout_us for d in self.oracle.of_schedule(record.schedule_id)]
+        bounds = [timeout for timeout in timeouts if timeout is not None]
+        if bounds and len(bounds) == len(timeouts):
+            key = (record.node, record.row, record.attempt)
+            self.at_work[key] = AtWork(record.at_us + max(bounds), record)
+
+    def on_cancel(self, record: CancelAsked) -> None:
+        """It was asked."""
+        self.at_work.pop((record.node, record.row, record.attempt), None)
+
+    def on_ended(self, record: ExecutionEnded) -> None:
+        """TimeoutRespected: it ended before it had to be asked. Its lane is free before its outcome is durable."""
+        store = next(node.store for node in self.oracle.plan.nodes if node.name == record.node)
+        standing = self.standing.get((store, record.schedule_id))
+        if standing is not None and record.how != "killed":
+            standing.waiting.pop(record.row, None)
+        work = self.at_work.pop((record.node, record.row, record.attempt), None)
+        if work is None:
+            return
+        late_us = record.at_us - work.stop_by_us
+        if late_us > STOP_WITHIN_US + self.asleep_us.get(record.node, 0):
+            what = f"row {record.row} of {record.schedule_id} went on for {late_us} us after its time-out"
+            self.report.add("TimeoutRespected", record, f"{what} and was not asked to stop")
