@@ -79,9 +79,10 @@ def _longest_backoffs(retry: Retry) -> int:
 
 @define
 class Foresight:
-    """Walks along the fire times of one schedule, as if each run took as long as it may.
+    """Walks along the fire times of one schedule and bounds what may be active: whatever runs really take, up to the
+    hold, a fire time that meets one of them has a note.
 
-    `ends` holds when the latest runs would be over: those that could execute at once, and for a queue all that wait.
+    `ends` holds when the latest runs may be over at last, as many as can be active at once.
     """
 
     overlap: Overlap
@@ -89,21 +90,26 @@ class Foresight:
     ends: deque[int] = Factory(deque)
     last_us: int | None = None
 
+    @property
+    def capacity(self) -> int:
+        """How many runs may execute or wait at once."""
+        return self.overlap.limit + 1 if self.overlap.policy is OverlapPolicy.QUEUE else lane_width(self.overlap)
+
     def meet(self, at_us: int) -> str:
         """What the fire time `at_us`, later than all before, may meet; empty when nothing."""
         while self.ends and self.ends[0] < at_us:
             self.ends.popleft()
         active = len(self.ends)
-        verdict = decide_overlap(self.overlap, active, queued=False)
-        note = self._note(at_us, active, verdict) if active else ""
-        self.last_us = at_us
-        if verdict is OverlapVerdict.FULL:
-            return note
-        waits = verdict is OverlapVerdict.WAIT
-        self.ends.append((self.ends[-1] if waits else at_us) + self.hold.us)
-        if not waits and len(self.ends) > lane_width(self.overlap):
-            # It may be skipped, or it may run because the one before it was quick: the next one has to fear both.
+        note = self._note(at_us, active, decide_overlap(self.overlap, active, queued=False)) if active else ""
+        end_us = at_us + self.hold.us
+        if self.overlap.policy is OverlapPolicy.QUEUE and active:
+            # Behind all that may be before it, of which there are never more than may wait.
+            end_us = min(self.ends[-1] + self.hold.us, at_us + self.hold.us * self.capacity)
+        self.ends.append(end_us)
+        if len(self.ends) > self.capacity:
+            # This one may be skipped, or run because an earlier one was quick: the next one has to fear both.
             self.ends.popleft()
+        self.last_us = at_us
         return note
 
     def _note(self, at_us: int, active: int, verdict: OverlapVerdict) -> str:
@@ -117,9 +123,9 @@ class Foresight:
             case OverlapVerdict.RUN:
                 would = "would run it beside"
             case OverlapVerdict.WAIT:
-                would = f"would let it wait, up to {show_span(self.ends[-1] - at_us)}"
+                would = f"would let it wait up to {show_span(self.ends[-1] - at_us)}"
             case OverlapVerdict.FULL:
-                would = "would be full and skip it"
+                would = "may be full and skip it"
             case OverlapVerdict.CANCEL:
                 would = "would cancel that run for it"
             case OverlapVerdict.SKIP:
