@@ -55,7 +55,7 @@ class Server:
                 env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
                 stdout=log,
                 stderr=log,
-                preexec_fn=preexec,  # noqa: PLW1509 - a resource limit for the child alone
+                preexec_fn=preexec,
             )
         return self.process
 
