@@ -16,7 +16,7 @@ from sz_protocol.foreseeing import Foresight, Past, foresee
 from sz_protocol.kernel.now import DAY_US, HOUR_US, MINUTE_US
 from sz_protocol.moments import show_time, zone_of
 from sz_protocol.policy import spread_offset
-from sz_protocol.triggers import CannotAdvance, describe_dst, dst_notes_between, fires_between, local_time
+from sz_protocol.triggers import CannotAdvance, describe_dst, dst_notes_between, fires_between, local_time, next_fire
 
 WIDTHS_US = (
     MINUTE_US,
@@ -105,6 +105,8 @@ def plan_one(definition: Definition, outlook: Outlook) -> Iterator[Planned]:
             yield from _with_left_out(definition, ahead, left_out, outlook.to_us, first=not fired)
         else:
             yield from (_left_out(definition, at_us, note, alone=True) for at_us, note in left_out)
+            # The search of a short stretch may end before it is given up: look once whether it ever fires.
+            next_fire(definition.trigger, outlook.to_us - 1)
     except CannotAdvance as stuck:
         note = f"would be quarantined: {stuck.reason}"
         yield Planned(definition.id, last_us, last_us, _local(definition, last_us), (note,), PlannedKind.STUCK)
