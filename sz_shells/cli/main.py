@@ -11,6 +11,8 @@ COMMANDS = {
     "run": ("sz_shells.cli.run:run", "Run the schedules of a configuration."),
     "check": ("sz_shells.cli.check:check", "Check a configuration: file, line and key of all that is wrong."),
     "runs": ("sz_shells.cli.runs:runs", "Show the ledger: what became of every due instant."),
+    "why": ("sz_shells.cli.why:why", "Say why a schedule fired at a time, or why it did not."),
+    "plan": ("sz_shells.cli.plan:plan", "Show what a configuration would fire, or what a changed one would change."),
     "demo": ("sz_shells.cli.demo:demo", "Watch a server work, be killed, and lose nothing."),
 }
 """Each command loads when it is used, so that `--help` stays quick; the words here are its line in that help."""
