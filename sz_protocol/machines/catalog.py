@@ -62,7 +62,12 @@ class Unpark:
     """Internal: look at every parked schedule again."""
 
 
-Task = Command | Retire | Unpark | ParkWanted
+@frozen
+class Recheck:
+    """Internal: an edit may have been stored or not, and nobody will try it again: find out how things stand."""
+
+
+Task = Command | Retire | Unpark | Recheck | ParkWanted
 
 
 @define
@@ -77,6 +82,8 @@ class Job:
     listing: ScheduleIds | SchedulesPage | None = None
     tally: Applied = Factory(Applied)
     tries: int = 0
+    doubtful: bool = False
+    """Whether the last write of this chunk may have been stored without our knowing."""
 
 
 @define
@@ -174,6 +181,10 @@ class Catalog:
         found = {row.id: row for row in rows if isinstance(row, Schedule)}
         if isinstance(job.task, Trigger):
             return self._on_trigger(job, job.task, found, now)
+        if job.doubtful:
+            # If it was stored, no edit will follow any more; scheduling has to hear of it all the same.
+            job.doubtful = False
+            self.outbox.append(SchedulesStored(tuple(found.values())))
         context = Context(now, self.methods, self.ops.next_claim, self.settings.enumerate_instants)
         edits: list[Edit] = []
         for schedule_id in job.chunks[0]:
@@ -222,6 +233,8 @@ class Catalog:
                 return edit
             case Retire():
                 return edit_retire(existing, context)
+            case Recheck():
+                return None
             case _:
                 return edit_unpark(existing, context)
 
@@ -269,6 +282,7 @@ class Catalog:
 
     def _on_failed(self, job: Job, failure: WriteFailed, now: Now) -> list[Effect]:
         job.edits = ()
+        job.doubtful = failure.reason is FailReason.UNKNOWN
         match failure.reason:
             case FailReason.REFUSED if job.tries < TRIES:
                 # CAT-3: a fire came between. Decide again on what is there now.
@@ -289,7 +303,14 @@ class Catalog:
         """Try again later: for ever when the node itself wants it, a few times when a person waits."""
         job.tries += 1
         if job.request_id is not None and job.tries > TRIES:
-            return self._answer(job, Refusal(RefusalCode.UNAVAILABLE, f"the store does not take it: {detail}"))
+            gone = self._answer(job, Refusal(RefusalCode.UNAVAILABLE, f"the store does not take it: {detail}"))
+            if not job.doubtful:
+                return gone
+            job = Job(Recheck(), chunks=deque(job.chunks), tries=job.tries, doubtful=True)
+            return gone + self._later(job, now)
+        return self._later(job, now)
+
+    def _later(self, job: Job, now: Now) -> list[Effect]:
         self.waiting.append((now.mono_us + self.settings.store_retry_us * min(job.tries, 8), job))
         self.waiting.sort(key=lambda item: item[0])
         return []
