@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from attrs import fields
 
 from sz_protocol.durations import format_duration
+from sz_protocol.records import CLAIMS_PER_TERM
 from sz_runtime.simulation import facts as f
 from sz_runtime.simulation.plan import Plan
 
@@ -46,7 +47,7 @@ def _run(record: f.RunWritten) -> str:
     state = f"{record.outcome} ({record.reason})" if record.outcome else record.state
     if record.outcome == "" and record.reason:
         state += f" ({record.reason})"
-    parts = [f"wrote {what} {state}"]
+    parts = [f"wrote {what} {state}", f"row {number(record.row)}"]
     if record.attempt:
         parts.append(f"attempt {record.attempt}")
     if record.losses:
@@ -57,7 +58,7 @@ def _run(record: f.RunWritten) -> str:
 
 
 def _execution(record: f.ExecutionStarted | f.ExecutionEnded | f.CancelAsked) -> str:
-    row = f"row {record.row >> 32}.{record.row & 0xFFFFFFFF} attempt {record.attempt}"
+    row = f"row {number(record.row)}, attempt {record.attempt}"
     match record:
         case f.ExecutionStarted():
             what = f"{record.schedule_id or record.kind}@{clock(record.fire_us)}"
@@ -76,6 +77,11 @@ def _plain(record: f.Noted) -> str:
         if field.name not in ("at_us", "node"):
             words.append(f"{field.name}={getattr(record, field.name)}")
     return " ".join([type(record).__name__, *words])
+
+
+def number(row: int) -> str:
+    """The address of a row, as term and claim."""
+    return f"{row // CLAIMS_PER_TERM}.{row % CLAIMS_PER_TERM}"
 
 
 def clock(utc_us: int) -> str:

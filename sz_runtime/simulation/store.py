@@ -83,6 +83,7 @@ class Connection:
     there: Pipe
     back: Pipe
     session: Session | None = None
+    given_up: bool = False
 
 
 @define
@@ -168,7 +169,8 @@ class RemoteStore:
     def _arrived(self, item: tuple[Connection, Write | Read]) -> None:
         """At the server."""
         connection, effect = item
-        if connection.session is None and self._complete is None:
+        if connection.session is None and (connection.given_up or self._complete is None):
+            # Never established while its end here lived: nothing of it was ever sent.
             return
         if connection.session is None:
             connection.session = self.server.reconnect(self.holder, lambda events: connection.back.send(list(events)))
@@ -201,6 +203,8 @@ class RemoteStore:
                 failed.append(ReadFailed(number, FailReason.UNAVAILABLE, detail))
         for event in failed:
             self._settle(event)
+        if self._connection is not None:
+            self._connection.given_up = True
         self._connection = None
         self._tell(failed)
 

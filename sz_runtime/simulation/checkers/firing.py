@@ -13,6 +13,7 @@ from sz_runtime.simulation.facts import (
     CursorMoved,
     Noted,
     Rewound,
+    RowsDropped,
     RunKept,
     RunWritten,
     ScheduleKept,
@@ -54,6 +55,7 @@ class Firing(Checker):
             CursorMoved: self.moves_add,
             SchedulePut: self.moves_add,
             Rewound: self.on_rewound,
+            RowsDropped: self.on_dropped,
             RunKept: self.on_kept,
             ScheduleKept: self.on_schedule_kept,
         }
@@ -165,6 +167,13 @@ class Firing(Checker):
             del self.seen[place]
         for place in [place for place in self.keys if place[0] == record.node]:
             del self.keys[place]
+
+    def on_dropped(self, record: RowsDropped) -> None:
+        """Retention: a manual run's key is remembered as long as its row. Scheduled ones stay behind their cursor."""
+        dropped = dict.fromkeys(record.rows)
+        for place, row in list(self.keys.items()):
+            if row.kind == "manual" and place[0] == record.node and row.row in dropped:
+                del self.keys[place]
 
     def on_schedule_kept(self, record: ScheduleKept) -> None:
         """A schedule of a restored store, or at the end."""

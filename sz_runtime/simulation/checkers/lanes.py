@@ -91,8 +91,9 @@ class Lanes(Checker):
         """An instant that was skipped for overlap must have had something to overlap with."""
         lane = self.open_rows.setdefault(record.node, {}).setdefault(record.schedule_id, {})
         if record.inserted and record.outcome == "skipped" and record.reason in ("overlap", "queue_full"):
-            busy = any(others for (_, _, schedule), others in self.executing.items() if schedule == record.schedule_id)
-            if not lane and not busy:
+            executing = [others for key, others in self.executing.items() if key[2] == record.schedule_id]
+            rested_us = record.at_us - self.busy_until.get(record.schedule_id, 0)
+            if not lane and not any(executing) and rested_us > self.slack_us:
                 what = f"{record.schedule_id}@{record.fire_us} was skipped for {record.reason}, nothing was active"
                 self.report.add("SkipHasCause", record, what)
         if record.state == "done":

@@ -113,7 +113,12 @@ class Running(Checker):
             self.report.add("AckImpliesDurable", record, f"{what} was executed without a durable claim")
             if row is None:
                 return
-        elif claimed_in == self.terms.get(store, 0):
+        elif claimed_in != self.terms.get(store, 0):
+            # Its node was replaced between claim and start and does not know it yet. Nobody can stop that; the fence
+            # that it carries is older than its successor's, so that whoever is asked to act can tell.
+            self.report.count("stale start")
+            return
+        else:
             self._judge_start(record, row, what)
         if record.attempt in row.started or record.attempt < max(row.started, default=0):
             self.report.add("AttemptMonotonic", record, f"{what} was executed after {sorted(row.started)}")
@@ -146,7 +151,8 @@ class Running(Checker):
         row = self.rows.get((self.stores[record.node], record.row))
         if row is None:
             return
-        row.started[record.attempt] = record.how
+        if record.attempt in row.started:
+            row.started[record.attempt] = record.how
         if record.how == "killed" and row.state != "done" and row.attempt == record.attempt:
             row.killed_at = record.at_us
 

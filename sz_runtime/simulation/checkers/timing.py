@@ -9,6 +9,7 @@ from sz_runtime.simulation.facts import (
     ExecutionStarted,
     NodeStarted,
     RunWritten,
+    ScheduleKept,
     SchedulePut,
     Stalled,
 )
@@ -77,6 +78,7 @@ class Timing(Checker):
             ClockChanged: self.on_clock,
             NodeStarted: self.on_node,
             SchedulePut: self.on_put,
+            ScheduleKept: self.on_put,
             RunWritten: self.on_run,
             ExecutionStarted: self.on_started,
             Stalled: self.on_stalled,
@@ -100,7 +102,7 @@ class Timing(Checker):
         """A decision may be held up for as long as the node is."""
         self.memory_us = max(self.memory_us, MEMORY_US + record.until_us - record.at_us)
 
-    def on_put(self, record: SchedulePut) -> None:
+    def on_put(self, record: SchedulePut | ScheduleKept) -> None:
         """The spread that is in force."""
         self.spreads[record.node, record.schedule_id] = spread_of(self.oracle.definitions[record.digest])
 
