@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cyclopts import App, CycloptsError
+from cyclopts import CycloptsError
 
 from sz_protocol.commands import Pause
 from sz_protocol.definition import Definition
 from sz_protocol.kernel.now import MINUTE_US
 from sz_protocol.triggers import Cron, tzdata_version
-from sz_shells.cli.plan import plan
+from sz_shells.cli.main import build_app
 from sz_shells.stores.sqlite import SqliteStore
 from tests.protocol.explaining_rig import Ending, World, utc
 
@@ -58,10 +58,8 @@ def write(folder: Path, *schedules: str, name: str = "schedulezero.yaml") -> str
 
 def run(*tokens: str) -> int:
     """The command as the command line calls it; its exit code."""
-    app = App(name="schedulezero")
-    app.command(plan)
     try:
-        result = app(["plan", *tokens], exit_on_error=False, print_error=False, result_action="return_value")
+        result = build_app()(["plan", *tokens], exit_on_error=False, print_error=False, result_action="return_value")
     except SystemExit as ended:
         return int(ended.code or 0)
     except CycloptsError:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cyclopts import App, CycloptsError
+from cyclopts import CycloptsError
 
 from sz_protocol.commands import Pause, Resume
 from sz_protocol.definition import Definition, MisfirePolicy, Overlap, OverlapPolicy, Retry, Semantics
@@ -17,8 +17,8 @@ from sz_protocol.kernel.now import MINUTE_US, SECOND_US
 from sz_protocol.moments import Moment
 from sz_protocol.records import Outcome, Reason
 from sz_protocol.triggers import Cron, fires_between
+from sz_shells.cli.main import build_app
 from sz_shells.cli.why import ask as ask_store
-from sz_shells.cli.why import why
 from sz_shells.stores.sqlite import SqliteStore
 from tests.protocol.explaining_rig import Ending, World, utc
 
@@ -46,10 +46,8 @@ def config(tmp_path: Path) -> Path:
 
 def run(*tokens: str) -> int:
     """The command as the command line calls it; its exit code."""
-    app = App(name="schedulezero")
-    app.command(why)
     try:
-        result = app(["why", *tokens], exit_on_error=False, print_error=False, result_action="return_value")
+        result = build_app()(["why", *tokens], exit_on_error=False, print_error=False, result_action="return_value")
     except SystemExit as ended:
         return int(ended.code or 0)
     except CycloptsError:
