@@ -6,7 +6,7 @@ import gc
 
 from sz_runtime.executor import limit_thread_stalls
 
-YOUNG, MIDDLE, OLD = 50_000, 20, 1_000
+YOUNG, MIDDLE, OLD = 10_000, 10, 10_000
 """Thresholds of the garbage collector. The core's records have no cycles, so reference counting frees them; a full
 collection over a hundred thousand schedules only stalls the loop for a fifth of a second."""
 
