@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from heapq import merge
 
-from attrs import evolve, field, frozen
+from attrs import define, evolve, field, frozen
 
 from sz_protocol.definition import Definition
 from sz_protocol.foreseeing import Foresight, Past, foresee
@@ -206,21 +206,44 @@ class Load:
     peak_us: int
 
 
-def minute_of(row: Planned) -> int:
-    """The begin of the minute in which a row starts, spread included: what the load is counted by."""
-    return row.due_us - row.due_us % MINUTE_US
+@define
+class LoadCount:
+    """Counts starts per minute, spread included. Of a plan without end it keeps the latest minutes one by one, and of
+    each day before them the number and the busiest minute."""
+
+    minutes: dict[int, int] = field(factory=dict)
+    days: dict[int, Load] = field(factory=dict)
+    most_minutes: int = 100_000
+
+    def add(self, row: Planned) -> None:
+        """Count one fire."""
+        minute_us = row.due_us - row.due_us % MINUTE_US
+        self.minutes[minute_us] = self.minutes.get(minute_us, 0) + 1
+        if len(self.minutes) > self.most_minutes:
+            oldest = sorted(self.minutes)[: self.most_minutes // 2]
+            folded = {minute_us: self.minutes.pop(minute_us) for minute_us in oldest}
+            self.days = _merged([*self.days.values(), *_bars(folded)], DAY_US)
+
+    def bars(self, most: int) -> list[Load]:
+        """Starts as bars, ascending; stretches without any have none. Where one bar a minute would be more than
+        `most`, each stands for a longer stretch."""
+        counted = [*self.days.values(), *_bars(self.minutes)]
+        for width_us in WIDTHS_US:
+            found = _merged(counted, width_us)
+            if len(found) <= most and (width_us >= DAY_US or not self.days):
+                break
+        return list(found.values())
 
 
-def load_of(minutes: Mapping[int, int], most: int) -> list[Load]:
-    """Starts per minute as bars, ascending; minutes without any have none. Where that would be more than `most`
-    bars, each stands for a longer stretch."""
-    for width_us in WIDTHS_US:
-        begins = dict.fromkeys(minute_us - minute_us % width_us for minute_us in sorted(minutes))
-        if len(begins) <= most or width_us == WIDTHS_US[-1]:
-            break
-    bars = {begin_us: Load(begin_us, width_us, 0, 0, begin_us) for begin_us in begins}
-    for minute_us in sorted(minutes):
-        bar, count = bars[minute_us - minute_us % width_us], minutes[minute_us]
-        peak, peak_us = (count, minute_us) if count > bar.peak else (bar.peak, bar.peak_us)
-        bars[bar.at_us] = evolve(bar, starts=bar.starts + count, peak=peak, peak_us=peak_us)
-    return list(bars.values())
+def _bars(minutes: Mapping[int, int]) -> list[Load]:
+    return [Load(at_us, MINUTE_US, count, count, at_us) for at_us, count in minutes.items()]
+
+
+def _merged(loads: Iterable[Load], width_us: int) -> dict[int, Load]:
+    bars: dict[int, Load] = {}
+    for load in sorted(loads, key=lambda load: load.at_us):
+        begin_us = load.at_us - load.at_us % width_us
+        bar = bars.get(begin_us, Load(begin_us, width_us, 0, 0, begin_us))
+        peak, peak_us = (load.peak, load.peak_us) if load.peak > bar.peak else (bar.peak, bar.peak_us)
+        bars[begin_us] = Load(begin_us, width_us, bar.starts + load.starts, peak, peak_us)
+    return bars

@@ -3,7 +3,6 @@
 import json
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sz_protocol.definition import Definition
-    from sz_protocol.planning import Known, Outlook, Planned
+    from sz_protocol.planning import Known, Load, Outlook, Planned
     from sz_runtime.config import Config
 
 BARS = 48
@@ -114,6 +113,8 @@ class _Printer:
     """Prints rows as they come, counts what there was, and keeps what is no fire out of JSON."""
 
     def __init__(self, output: str, definitions: "Iterable[Definition]", *, diff: bool = False) -> None:
+        from sz_protocol.planning import LoadCount
+
         self.json = output == "json"
         self.diff = diff
         self.definitions = {definition.id: definition for definition in definitions}
@@ -123,7 +124,7 @@ class _Printer:
         self.colours = self.console.is_terminal and not self.console.no_color
         self.rows = 0
         self.stuck = False
-        self.minutes: Counter[int] = Counter()
+        self.load = LoadCount()
 
     def aside(self, row: "Planned") -> None:
         """What is no fire goes to standard error, where the list holds fires alone."""
@@ -205,7 +206,7 @@ def _print_json(printer: _Printer, rows: "Iterator[tuple[str | None, Planned]]")
 
 
 def _print_table(printer: _Printer, rows: "Iterator[tuple[str | None, Planned]]", outlook: "Outlook") -> None:
-    from sz_protocol.planning import PlannedKind, minute_of
+    from sz_protocol.planning import PlannedKind
     from sz_protocol.triggers import tzdata_version
 
     first = next(rows, None)
@@ -216,22 +217,20 @@ def _print_table(printer: _Printer, rows: "Iterator[tuple[str | None, Planned]]"
             printer.stuck = printer.stuck or row.kind is PlannedKind.STUCK
             if row.kind is PlannedKind.FIRE:
                 printer.rows += 1
-                printer.minutes[minute_of(row)] += 1
+                printer.load.add(row)
     noun = "difference" if printer.diff else "fire"
     count = f"{printer.rows} {noun if printer.rows == 1 else noun + 's'}"
     stretch = f"from {iso(outlook.from_us)} to {iso(outlook.to_us)}"
     sys.stdout.write(f"{count} {stretch}, {len(printer.definitions)} schedules, time zones of {tzdata_version()}\n")
-    if printer.minutes and not printer.diff:
-        _print_load(printer.console, printer.minutes)
+    if printer.rows and not printer.diff:
+        _print_load(printer.console, printer.load.bars(BARS))
 
 
-def _print_load(out: "Console", minutes: Counter[int]) -> None:
+def _print_load(out: "Console", bars: "list[Load]") -> None:
     """Starts per minute as bars, plain characters where the output cannot show blocks."""
     from sz_protocol.durations import format_duration
     from sz_protocol.kernel.now import MINUTE_US
-    from sz_protocol.planning import load_of
 
-    bars = load_of(minutes, BARS)
     block = "█" if "utf" in (sys.stdout.encoding or "").lower() else "#"
     most = max(bar.peak for bar in bars)
     width_us = bars[0].width_us

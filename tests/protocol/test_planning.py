@@ -15,13 +15,13 @@ from sz_protocol.moments import Moment, read_moment, show_span, show_time, spans
 from sz_protocol.planning import (
     Change,
     Known,
+    Load,
+    LoadCount,
     Outlook,
     Planned,
     PlannedKind,
     changed_otherwise,
     diff_plans,
-    load_of,
-    minute_of,
     plan_of,
 )
 from sz_protocol.policy import spread_offset
@@ -216,15 +216,26 @@ def test_a_changed_spread_moves_what_is_due() -> None:
 # --- load ------------------------------------------------------------------------------------------------------
 
 
+def start(at_us: int) -> Planned:
+    return Planned("job", at_us, at_us, "")
+
+
 def test_load_counts_starts_by_minute_spread_included() -> None:
-    rows = plan(job(Cron("0 * * * *"), spread_us=10 * MINUTE_US), from_="2026-03-01", to="2026-03-01T01:00")
-    assert minute_of(rows[0]) == utc("2026-03-01") + spread_offset("job", 10 * MINUTE_US) // MINUTE_US * MINUTE_US
+    (row,) = plan(job(Cron("0 * * * *"), spread_us=10 * MINUTE_US), from_="2026-03-01", to="2026-03-01T01:00")
+    count = LoadCount()
+    count.add(row)
+    begin_us = utc("2026-03-01") + spread_offset("job", 10 * MINUTE_US) // MINUTE_US * MINUTE_US
+    assert count.bars(10) == [Load(begin_us, MINUTE_US, 1, 1, begin_us)]
 
 
 @given(st.dictionaries(st.integers(0, 60 * 24 * 40), st.integers(1, 5), min_size=1), st.integers(1, 60))
 def test_load_loses_no_start_and_keeps_to_its_width(minutes: dict[int, int], most: int) -> None:
-    counted = {minute * MINUTE_US: count for minute, count in minutes.items()}
-    bars = load_of(counted, most)
+    count = LoadCount()
+    for minute, starts in minutes.items():
+        for second in range(starts):
+            count.add(start(minute * MINUTE_US + second * SECOND_US))
+    bars = count.bars(most)
+    counted = {minute * MINUTE_US: starts for minute, starts in minutes.items()}
     assert sum(bar.starts for bar in bars) == sum(counted.values())
     assert max(bar.peak for bar in bars) == max(counted.values())
     assert all(counted[bar.peak_us] == bar.peak for bar in bars)
@@ -232,6 +243,18 @@ def test_load_loses_no_start_and_keeps_to_its_width(minutes: dict[int, int], mos
     assert len(bars) <= most or bars[0].width_us == 364 * DAY_US
     if len(counted) <= most:
         assert {bar.at_us: bar.starts for bar in bars} == counted, "few enough: one bar a minute"
+
+
+def test_the_load_of_a_plan_without_end_is_counted_in_bounded_memory() -> None:
+    count = LoadCount(most_minutes=2000)
+    for minute in range(60 * 24 * 20):
+        for _ in range(3 if minute == 777 else 1):
+            count.add(start(minute * MINUTE_US))
+    assert len(count.minutes) <= 2000
+    bars = count.bars(48)
+    assert [bar.width_us for bar in bars] == [DAY_US] * 20
+    assert sum(bar.starts for bar in bars) == 60 * 24 * 20 + 2
+    assert (bars[0].peak, bars[0].peak_us) == (3, 777 * MINUTE_US)
 
 
 # --- moments ---------------------------------------------------------------------------------------------------
