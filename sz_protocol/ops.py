@@ -8,12 +8,14 @@ from sz_protocol.records import CLAIMS_PER_TERM
 
 @define
 class Ops:
-    """The numbers of one life. `term` is set at the start; `stream` is that of the current dependent writes."""
+    """The numbers of one life. `term` is set at the start; `stream` is that of the current dependent writes; `edits`
+    counts the edits of schedules whose write is under way: a drain waits for them."""
 
     term: int = 0
     last: int = 0
     stream: int = 1
     claims: int = 0
+    edits: int = 0
 
     def next(self) -> int:
         """An operation number that was never given before in this life."""

@@ -42,7 +42,8 @@ class Passed:
 
 @define(on_setattr=refuse, unsafe_hash=True)
 class Verdict:
-    """What becomes of one due instant or folded range: executed when `outcome` is None."""
+    """What becomes of one due instant or folded range: executed when `outcome` is None. `nominal` is its name in the
+    run key where that is not the trigger's (monotonic time)."""
 
     fire_us: int
     outcome: Outcome | None = None
@@ -52,6 +53,7 @@ class Verdict:
     covers: tuple[int, ...] = ()
     not_before_us: int = 0
     queued: bool = False
+    nominal: str = ""
 
 
 def grace_of(misfire: Misfire, policy: MisfirePolicy) -> int | None:
@@ -97,8 +99,9 @@ def _folded(count: int, first_us: int, last_us: int, reason: Reason) -> Verdict:
 
 
 def _run_all(misfire: Misfire, fresh: list[int], now_us: int) -> list[Verdict]:
-    keep = fresh[-misfire.max :]
-    verdicts = [Verdict(at, Outcome.SKIPPED, Reason.LIMIT) for at in fresh[: len(fresh) - len(keep)]]
+    kept_from = max(len(fresh) - misfire.max, 0)
+    keep = fresh[kept_from:]
+    verdicts = [Verdict(at, Outcome.SKIPPED, Reason.LIMIT) for at in fresh[:kept_from]]
     gap_us = int(SECOND_US / misfire.rate_per_s) if misfire.rate_per_s else 0
     many = len(keep) > 1
     for place, at in enumerate(keep):

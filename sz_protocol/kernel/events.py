@@ -148,23 +148,28 @@ class Firing:
 
 @frozen
 class FiringsDecided:
-    """scheduling -> execution: write these instants and move these cursors, together (SCHED-2)."""
+    """scheduling, monotonic -> execution: write these instants and move these cursors, together (SCHED-2).
+    `monotonic` says which of the two decided, and gets the answer."""
 
     firings: tuple[Firing, ...]
+    monotonic: bool = False
 
 
 @frozen
 class FiringsSettled:
-    """execution -> scheduling: one decided slice is durable."""
+    """execution -> scheduling, monotonic: one decided slice is durable."""
+
+    monotonic: bool = False
 
 
 @frozen
 class FiringsUndone:
-    """execution -> scheduling: nothing of this slice is durable; read these schedules again. `unavailable` asks for
-    a pause before that."""
+    """execution -> scheduling, monotonic: nothing of this slice is durable; read these schedules again. `unavailable`
+    asks for a pause before that."""
 
     schedule_ids: tuple[str, ...]
     unavailable: bool
+    monotonic: bool = False
 
 
 @frozen

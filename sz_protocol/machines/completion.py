@@ -17,9 +17,11 @@ from sz_protocol.settings import Settings
 
 @frozen
 class Completion:
-    """The run as it stands now, and the history row of the attempt when another one follows."""
+    """The run as it stands now, the attempt that its stored row must have for that, and the history row of the
+    attempt when another one follows."""
 
     run: Run
+    expected: int
     attempt: Attempt | None = None
 
 
@@ -35,12 +37,12 @@ def decide_completion(
     """A result of the current attempt. What was asked to stop and succeeded all the same has succeeded."""
     if result.outcome is Outcome.SUCCEEDED:
         reason = success_reason(run, result.started_us, settings.late_us + definition.spread_us)
-        return Completion(_done(run, result, Outcome.SUCCEEDED, reason))
+        return Completion(_done(run, result, Outcome.SUCCEEDED, reason), run.attempt)
     match cancelled:
         case CancelReason.REQUESTED | CancelReason.SUPERSEDED:
-            return Completion(_done(run, result, Outcome.CANCELLED, cancelled.value))
+            return Completion(_done(run, result, Outcome.CANCELLED, cancelled.value), run.attempt)
         case CancelReason.DEADLINE:
-            return Completion(_done(run, result, Outcome.FAILED, Reason.DEADLINE))
+            return Completion(_done(run, result, Outcome.FAILED, Reason.DEADLINE), run.attempt)
         case CancelReason.SHUTDOWN:
             return _interrupted(run, definition, result, now_us)
         case CancelReason.TIMEOUT:
@@ -49,12 +51,12 @@ def decide_completion(
             reason = Reason(result.reason) if result.reason in _FAILURES else Reason.ERROR
     failures = run.failures + 1
     if not may_retry(definition.retry, failures, result.retryable):
-        return Completion(_done(evolve(run, failures=failures), result, Outcome.FAILED, reason))
+        return Completion(_done(evolve(run, failures=failures), result, Outcome.FAILED, reason), run.attempt)
     wait_us = backoff_us(definition.retry, failures, rng)
     again = evolve(
         run, state=RunState.PENDING, failures=failures, not_before_us=now_us + wait_us, started_us=result.started_us
     )
-    return Completion(again, _history(run, Outcome.FAILED, reason, result))
+    return Completion(again, run.attempt, _history(run, Outcome.FAILED, reason, result))
 
 
 def decide_loss(run: Run, definition: Definition, settings: Settings, rng: Random, now_us: int) -> Completion:
@@ -64,26 +66,31 @@ def decide_loss(run: Run, definition: Definition, settings: Settings, rng: Rando
         lost = evolve(
             run, state=RunState.DONE, outcome=Outcome.LOST, reason=Reason.CRASHED, losses=losses, finished_us=now_us
         )
-        return Completion(lost)
+        return Completion(lost, run.attempt)
     # The first loss restarts at once; one that keeps losing its executor waits longer each time.
     wait_us = backoff_us(definition.retry, losses - 1, rng) if losses > 1 else 0
     again = evolve(run, state=RunState.PENDING, losses=losses, not_before_us=now_us + wait_us)
-    return Completion(
-        again, Attempt(run.row, run.attempt, Outcome.LOST, Reason.CRASHED, run.started_us, finished_us=now_us)
-    )
+    gone = Attempt(run.row, run.attempt, Outcome.LOST, Reason.CRASHED, run.started_us, finished_us=now_us)
+    return Completion(again, run.attempt, gone)
 
 
 def without_data(completion: Completion) -> Completion:
     """The same outcome without what the handler left, for a store that cannot hold it."""
     note = "what the handler left could not be stored"
     attempt = None if completion.attempt is None else evolve(completion.attempt, error=note)
-    return Completion(evolve(completion.run, result=None, error=note), attempt)
+    return Completion(evolve(completion.run, result=None, error=note), completion.expected, attempt)
 
 
 def decide_stop(run: Run, reason: CancelReason, now_us: int) -> Completion:
     """A run that was stopped before its attempt began."""
     outcome = Outcome.FAILED if reason is CancelReason.DEADLINE else Outcome.CANCELLED
-    return Completion(evolve(run, state=RunState.DONE, outcome=outcome, reason=reason.value, finished_us=now_us))
+    done = evolve(run, state=RunState.DONE, outcome=outcome, reason=reason.value, finished_us=now_us)
+    return Completion(done, run.attempt)
+
+
+def decide_revoke(run: Run) -> Completion:
+    """Claimed but never started: as if the claim had not been."""
+    return Completion(evolve(run, state=RunState.PENDING, attempt=run.attempt - 1), run.attempt)
 
 
 _FAILURES = frozenset(
@@ -94,9 +101,9 @@ _FAILURES = frozenset(
 def _interrupted(run: Run, definition: Definition, result: RunResult, now_us: int) -> Completion:
     """Stopped by our own shutdown: done for good when at most once is promised, else to be repeated."""
     if definition.semantics is Semantics.AT_MOST_ONCE:
-        return Completion(_done(run, result, Outcome.CANCELLED, Reason.SHUTDOWN))
+        return Completion(_done(run, result, Outcome.CANCELLED, Reason.SHUTDOWN), run.attempt)
     again = evolve(run, state=RunState.PENDING, not_before_us=now_us)
-    return Completion(again, _history(run, Outcome.CANCELLED, Reason.SHUTDOWN, result))
+    return Completion(again, run.attempt, _history(run, Outcome.CANCELLED, Reason.SHUTDOWN, result))
 
 
 def _done(run: Run, result: RunResult, outcome: Outcome, reason: str) -> Run:

@@ -2,7 +2,7 @@
 method that is not here, for a slot of a pool. Part of execution; pure bookkeeping, no effects.
 
 Rules: specs/execution.md. PLACE-1 a lane executes at most its width. PLACE-2 a pool or method is never over its size.
-PLACE-3 within a lane and within a pool the order is first come, first served.
+PLACE-3 within a lane and within a pool the order is first come, first served. PLACE-4 a run waits in one place only.
 """
 
 from collections import deque
@@ -14,6 +14,9 @@ from sz_protocol.kernel.events import MethodInfo
 from sz_protocol.kernel.now import Now
 from sz_protocol.records import Run
 
+Key = tuple[str, str]
+"""(handler id, method)."""
+
 
 @define
 class Pool:
@@ -21,73 +24,97 @@ class Pool:
 
     size: int
     used: int = 0
-    queue: deque[int] = Factory(deque)
+    queue: deque[tuple[int, Key]] = Factory(deque)
 
 
-Slot = tuple[Pool, tuple[str, str] | None]
+Slot = tuple[Pool, Key | None]
 """The pool, and the method where its own concurrency counts."""
 
 
 @define
 class Placement:
-    """`lanes` lists the active runs of each schedule, oldest first: the first `width` of them may execute, the others
-    wait. A run between two attempts keeps its place in its lane."""
+    """`lanes` lists the active runs of each schedule, oldest first: the first `widths[schedule]` of them may execute,
+    the others wait. A run between two attempts keeps its place in its lane. `filed` holds the rows that wait in one of
+    `delayed`, `held`, `crowded` or a pool's queue; an entry there whose row is not filed is stale."""
 
-    methods: dict[tuple[str, str], MethodInfo] = Factory(dict)
+    methods: dict[Key, MethodInfo] = Factory(dict)
     pools: dict[str, Pool] = Factory(dict)
-    busy: dict[tuple[str, str], int] = Factory(dict)
+    busy: dict[Key, int] = Factory(dict)
     lanes: dict[str, list[int]] = Factory(dict)
+    widths: dict[str, int] = Factory(dict)
+    filed: dict[int, None] = Factory(dict)
     delayed: list[tuple[int, int]] = Factory(list)
-    held: dict[tuple[str, str], list[int]] = Factory(dict)
+    held: dict[Key, list[int]] = Factory(dict)
+    """Rows whose method is not here."""
+    crowded: dict[Key, deque[int]] = Factory(dict)
+    """Rows whose method executes as many runs as it may, in the order in which they came."""
     ready: deque[int] = Factory(deque)
     """Rows that hold a slot and wait for their claim to be written."""
     slots: dict[int, Slot] = Factory(dict)
     """The slot that each row holds, so that it is given back where it was taken even when methods change meanwhile."""
+
+    # --- lanes ------------------------------------------------------------------------------------------------
 
     def active(self, schedule_id: str) -> int:
         """How many runs of a schedule are executing, waiting or between attempts."""
         lane = self.lanes.get(schedule_id)
         return len(lane) if lane else 0
 
-    def enter(self, run: Run) -> None:
-        """Join the lane of the run's schedule, at its end."""
+    def enter(self, run: Run, width: int) -> None:
+        """Join the lane of the run's schedule, at its end. The newest definition says how wide the lane is."""
         if run.schedule_id:
             self.lanes.setdefault(run.schedule_id, []).append(run.row)
+            self.widths[run.schedule_id] = width
 
-    def leave(self, run: Run, width: int) -> int | None:
-        """Leave the lane for good; the row whose turn it is now, if any."""
+    def leave(self, run: Run) -> list[int]:
+        """Leave the lane for good; the rows whose turn it may be now."""
         lane = self.lanes.get(run.schedule_id)
         if lane is None or run.row not in lane:
-            return None
-        place = lane.index(run.row)
-        del lane[place]
+            return []
+        lane.remove(run.row)
         if not lane:
-            del self.lanes[run.schedule_id]
-            return None
-        return lane[width - 1] if place < width <= len(lane) else None
+            del self.lanes[run.schedule_id], self.widths[run.schedule_id]
+            return []
+        return [row for row in lane[: self.widths[run.schedule_id]] if row not in self.filed and row not in self.slots]
 
-    def place(self, run: Run, width: int, now: Now) -> bool:
-        """File the run where it has to wait; True when it needs no waiting and now holds a slot.
-
-        The caller claims it then, or gives the slot back with `free`.
-        """
+    def has_turn(self, run: Run) -> bool:
+        """Whether its lane lets the run go forward, and it has not done so yet (PLACE-1, PLACE-4)."""
+        if run.row in self.filed or run.row in self.slots:
+            return False
         lane = self.lanes.get(run.schedule_id)
-        if lane is not None and lane[0] != run.row and run.row not in lane[:width]:
-            return False
-        if run.not_before_us > now.utc_us:
-            heappush(self.delayed, (now.mono_us + run.not_before_us - now.utc_us, run.row))
-            return False
+        return lane is None or lane[0] == run.row or run.row in lane[: self.widths[run.schedule_id]]
+
+    # --- waiting ----------------------------------------------------------------------------------------------
+
+    def delay(self, row: int, until_mono_us: int) -> None:
+        """Let a run wait for an instant."""
+        self.filed[row] = None
+        heappush(self.delayed, (until_mono_us, row))
+
+    def pop_delayed(self, now: Now) -> list[int]:
+        """Rows whose waiting time is over."""
+        rows: list[int] = []
+        while self.delayed and self.delayed[0][0] <= now.mono_us:
+            row = heappop(self.delayed)[1]
+            if row in self.filed:
+                del self.filed[row]
+                rows.append(row)
+        return rows
+
+    def place(self, run: Run) -> bool:
+        """Give a run whose turn it is a slot (True), or file it where it has to wait for one."""
         key = (run.handler_id, run.method)
         if self.take_slot(run.row, key):
             return True
         info = self.methods.get(key)
+        self.filed[run.row] = None
         if info is None:
             self.held.setdefault(key, []).append(run.row)
         else:
-            self.pools[info.pool].queue.append(run.row)
+            self.pools[info.pool].queue.append((run.row, key))
         return False
 
-    def take_slot(self, row: int, key: tuple[str, str]) -> bool:
+    def take_slot(self, row: int, key: Key) -> bool:
         """Take a slot for a run of this method, if there is one and nobody waits for it already."""
         info = self.methods.get(key)
         if info is None:
@@ -98,7 +125,29 @@ class Placement:
         self._take(row, key, info, pool)
         return True
 
-    def _take(self, row: int, key: tuple[str, str], info: MethodInfo, pool: Pool) -> None:
+    def take_queued(self, limit: int) -> list[int]:
+        """Rows from the queues of all pools that can have a slot now, at most `limit`; they hold it from here on.
+
+        Rows whose own method is full step aside, in their order, until a run of that method ends.
+        """
+        taken: list[int] = []
+        for pool in self.pools.values():
+            while pool.queue and pool.used < pool.size and len(taken) < limit:
+                row, key = pool.queue.popleft()
+                if row not in self.filed:
+                    continue
+                info = self.methods[key]
+                if self._method_full(key, info):
+                    self.crowded.setdefault(key, deque()).append(row)
+                    continue
+                del self.filed[row]
+                self._take(row, key, info, pool)
+                taken.append(row)
+        return taken
+
+    # --- slots ------------------------------------------------------------------------------------------------
+
+    def _take(self, row: int, key: Key, info: MethodInfo, pool: Pool) -> None:
         assert row not in self.slots, "PLACE-2: one run, one slot"
         pool.used += 1
         if info.concurrency is None:
@@ -107,11 +156,12 @@ class Placement:
             self.busy[key] = self.busy.get(key, 0) + 1
             self.slots[row] = (pool, key)
 
-    def _method_full(self, key: tuple[str, str], info: MethodInfo) -> bool:
+    def _method_full(self, key: Key, info: MethodInfo) -> bool:
         return info.concurrency is not None and self.busy.get(key, 0) >= info.concurrency
 
     def free(self, row: int) -> None:
-        """Give back the slot that a row holds, if it holds one."""
+        """The row waits nowhere any more, and gives back the slot that it holds, if it holds one."""
+        self.filed.pop(row, None)
         slot = self.slots.pop(row, None)
         if slot is not None:
             self.free_slot(slot)
@@ -121,42 +171,15 @@ class Placement:
         return self.slots.pop(row)
 
     def free_slot(self, slot: Slot) -> None:
-        """Make room in the pool that the slot was taken from."""
+        """Make room in the pool that the slot was taken from; who waited for this very method is first in line."""
         pool, key = slot
         pool.used -= 1
         assert pool.used >= 0, "PLACE-2: a slot was given back twice"
         if key is not None:
             self.busy[key] -= 1
-
-    def take_queued(self, runs: dict[int, Run], limit: int) -> list[int]:
-        """Rows from the queues of all pools that can have a slot now, at most `limit`; they hold it from here on.
-
-        Rows whose own method is full are passed over and keep their order.
-        """
-        taken: list[int] = []
-        for pool in self.pools.values():
-            passed_over: list[int] = []
-            while pool.queue and pool.used < pool.size and len(taken) < limit:
-                row = pool.queue.popleft()
-                run = runs.get(row)
-                if run is None:
-                    continue
-                key = (run.handler_id, run.method)
-                info = self.methods[key]
-                if self._method_full(key, info):
-                    passed_over.append(row)
-                    continue
-                self._take(row, key, info, pool)
-                taken.append(row)
-            pool.queue.extendleft(reversed(passed_over))
-        return taken
-
-    def pop_delayed(self, now: Now) -> list[int]:
-        """Rows whose waiting time is over."""
-        rows: list[int] = []
-        while self.delayed and self.delayed[0][0] <= now.mono_us:
-            rows.append(heappop(self.delayed)[1])
-        return rows
+            aside = self.crowded.get(key)
+            if aside:
+                pool.queue.appendleft((aside.popleft(), key))
 
     def learn(self, methods: tuple[MethodInfo, ...], pools: tuple[tuple[str, int], ...]) -> list[int]:
         """Replace what can be executed; the rows that waited for a method which is here now."""
@@ -167,5 +190,11 @@ class Placement:
                 self.pools[name] = Pool(size)
         # A method that left keeps its entry: executions under way must find the pool whose slot they hold.
         self.methods.update({(m.handler_id, m.method): m for m in methods})
+        for key, aside in self.crowded.items():
+            self.pools[self.methods[key].pool].queue.extendleft((row, key) for row in reversed(aside))
+        self.crowded.clear()
         found = [key for key in self.held if key in self.methods]
-        return [row for key in found for row in self.held.pop(key)]
+        rows = [row for key in found for row in self.held.pop(key) if row in self.filed]
+        for row in rows:
+            del self.filed[row]
+        return rows

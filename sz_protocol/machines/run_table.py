@@ -1,19 +1,32 @@
 """Every run that is not over, with its definition, its place and its deadlines. Part of execution; no effects.
 
-The one place where the dicts about runs are kept in step with each other.
+The one place where the dicts about runs are kept in step with each other. RUN-7 of one run at most one write is under
+way: nothing is decided about a run whose last decision the store has not answered yet.
 """
 
-from heapq import heappop, heappush
+from collections.abc import Iterable
+from heapq import heapify, heappop, heappush
 
 from attrs import Factory, define, frozen
 
 from sz_protocol.definition import Definition
 from sz_protocol.kernel.effects import CancelReason, StartRun
-from sz_protocol.kernel.now import Now
+from sz_protocol.kernel.now import SECOND_US, Now
+from sz_protocol.machines.completion import Completion
 from sz_protocol.machines.placement import Placement, Slot
 from sz_protocol.policy import lane_width
-from sz_protocol.records import Run, RunState
+from sz_protocol.records import Reason, Run, RunState
 from sz_protocol.triggers import Date
+
+STRENGTH = {
+    None: 0,
+    CancelReason.SHUTDOWN: 1,
+    CancelReason.TIMEOUT: 1,
+    CancelReason.DEADLINE: 2,
+    CancelReason.SUPERSEDED: 3,
+    CancelReason.REQUESTED: 4,
+}
+"""A stronger reason replaces a weaker one: after the two weakest another attempt may follow, after the others none."""
 
 
 @frozen
@@ -23,7 +36,6 @@ class Stranded:
 
     run: Run
     slot: Slot
-    width: int
 
 
 @define
@@ -36,65 +48,113 @@ class RunTable:
     definitions: dict[int, Definition] = Factory(dict)
     executing: dict[int, CancelReason | None] = Factory(dict)
     stranded: dict[tuple[int, int], Stranded] = Factory(dict)
+    unsettled: dict[int, None] = Factory(dict)
+    """PENDING runs whose row is on its way to the store. (LEASED ones on their way are those not executing.)"""
     doomed: dict[int, CancelReason] = Factory(dict)
-    """Runs to be stopped whose claim is on its way to the store: what becomes of it decides which attempt ends."""
+    """Runs to be stopped as soon as the store has answered what is on its way."""
     placement: Placement = Factory(Placement)
+    paced: dict[str, int] = Factory(dict)
+    """Schedule -> when, on the monotonic clock, its next catch-up run may start (POLICY-6)."""
     deadlines: list[tuple[int, int, int, CancelReason | None]] = Factory(list)
+    open: bool = False
+    """Whether runs move forward: not before the last life's runs are known (RUN-6), nor while draining."""
+
+    # --- a run's way ------------------------------------------------------------------------------------------
 
     def enter(self, run: Run, definition: Definition) -> None:
         """A run begins its life here, at the end of its schedule's lane."""
         self.runs[run.row] = run
         self.definitions[run.row] = definition
-        self.placement.enter(run)
+        self.placement.enter(run, lane_width(definition.overlap))
 
-    def place(self, row: int, now: Now) -> None:
-        """Move a PENDING run forward: to where it has to wait, or among those that are ready to be claimed."""
+    def place(self, row: int, now: Now, waited: bool = False) -> None:
+        """Move a PENDING run forward: to where it has to wait, or among those that are ready to be claimed. `waited`:
+        its delay is over, whatever the wall clock says by now."""
+        run = self.runs.get(row)
+        if not self.open or run is None or run.state is not RunState.PENDING or not self.placement.has_turn(run):
+            return
+        if not waited:
+            until_us = max(now.mono_us + self._wait_us(run, now), self._paced_us(run, now))
+            if until_us > now.mono_us:
+                self.placement.delay(row, until_us)
+                return
+        if self.placement.place(run) and row not in self.unsettled:
+            self.placement.ready.append(row)
+
+    def take_queued(self, limit: int) -> None:
+        """Let runs that waited for a slot have those that are free."""
+        for row in self.placement.take_queued(limit):
+            if row not in self.unsettled:
+                self.placement.ready.append(row)
+
+    def settle(self, row: int, now: Now) -> None:
+        """The store has answered what was on its way: a PENDING run may move forward."""
+        self.unsettled.pop(row, None)
         run = self.runs.get(row)
         if run is None or run.state is not RunState.PENDING:
             return
-        if self.placement.place(run, lane_width(self.definitions[row].overlap), now):
+        if row in self.placement.slots:
             self.placement.ready.append(row)
+        else:
+            self.place(row, now)
 
-    def keep(self, run: Run) -> None:
-        """Its execution ended, the run did not: it gives its slot back and stays in its lane."""
-        self.executing.pop(run.row, None)
-        self.placement.free(run.row)
-        self.runs[run.row] = run
+    def on_its_way(self, run: Run) -> bool:
+        """Whether the store has yet to answer the last decision about this run (RUN-7)."""
+        return run.row in self.unsettled or (run.state is RunState.LEASED and run.row not in self.executing)
+
+    def apply(self, completions: Iterable[Completion], now: Now) -> None:
+        """Runs that came to something: over, or to be tried again, which stays in its lane and gives back its slot.
+        What they came to is on its way to the store."""
+        for completion in completions:
+            run = completion.run
+            if run.state is RunState.DONE:
+                self.drop(run, now)
+                continue
+            self.executing.pop(run.row, None)
+            self.placement.free(run.row)
+            self.runs[run.row] = run
+            self.unsettled[run.row] = None
 
     def drop(self, run: Run, now: Now) -> None:
         """Forget a run that is over, or never was; who waited behind it moves up."""
-        self.executing.pop(run.row, None)
-        self.doomed.pop(run.row, None)
-        self.placement.free(run.row)
-        if self.runs.pop(run.row, None) is not None:
-            self._leave(run, lane_width(self.definitions.pop(run.row).overlap), now)
+        row = run.row
+        self.executing.pop(row, None)
+        self.doomed.pop(row, None)
+        self.unsettled.pop(row, None)
+        self.placement.free(row)
+        if self.runs.pop(row, None) is not None:
+            del self.definitions[row]
+            self._leave(run, now)
 
-    def strand(self, run: Run) -> None:
-        """Its outcome is decided although its execution goes on."""
-        width = lane_width(self.definitions.pop(run.row).overlap)
-        self.stranded[run.row, run.attempt] = Stranded(run, self.placement.strand(run.row), width)
-        del self.executing[run.row], self.runs[run.row]
-
-    def ended_at_last(self, row: int, attempt: int, now: Now) -> bool:
-        """A stranded execution ended after all: its slot and its lane are free."""
-        stranded = self.stranded.pop((row, attempt), None)
-        if stranded is None:
-            return False
-        self.placement.free_slot(stranded.slot)
-        self._leave(stranded.run, stranded.width, now)
-        return True
-
-    def _leave(self, run: Run, width: int, now: Now) -> None:
-        following = self.placement.leave(run, width)
-        if following is not None:
+    def _leave(self, run: Run, now: Now) -> None:
+        for following in self.placement.leave(run):
             self.place(following, now)
+        if self.paced and run.schedule_id not in self.placement.lanes:
+            self.paced.pop(run.schedule_id, None)
 
-    def bound(self, run: Run, now: Now) -> None:
-        """Set the deadline that all attempts of a run share, counted from when it was decided."""
-        deadline_us = self.definitions[run.row].deadline_us
-        if deadline_us is not None:
-            at_us = now.mono_us + run.decided_us + deadline_us - now.utc_us
-            heappush(self.deadlines, (at_us, run.row, 0, CancelReason.DEADLINE))
+    def _wait_us(self, run: Run, now: Now) -> int:
+        """How long a back-off still lasts: never longer than its policy allows, whatever the wall clock did since."""
+        wait_us = run.not_before_us - now.utc_us
+        if wait_us <= 0:
+            return 0
+        definition = self.definitions[run.row]
+        misfire = definition.misfire
+        longest_us = definition.retry.max_us
+        if not run.attempt and misfire.rate_per_s is not None:
+            longest_us = int(misfire.max * SECOND_US / misfire.rate_per_s)
+        return min(wait_us, longest_us)
+
+    def _paced_us(self, run: Run, now: Now) -> int:
+        """POLICY-6: catch-up runs of one schedule start a gap apart, also after a restart in their midst. Takes the
+        next place in that row."""
+        rate_per_s = self.definitions[run.row].misfire.rate_per_s
+        if rate_per_s is None or run.reason != Reason.CATCH_UP or run.attempt:
+            return 0
+        until_us = max(self.paced.get(run.schedule_id, 0), now.mono_us)
+        self.paced[run.schedule_id] = until_us + int(SECOND_US / rate_per_s)
+        return until_us
+
+    # --- executions -------------------------------------------------------------------------------------------
 
     def begin(self, run: Run, now: Now) -> StartRun:
         """The order that starts this attempt; its time-out runs from here."""
@@ -103,6 +163,9 @@ class RunTable:
         if definition.timeout_us is not None:
             deadline_us = now.mono_us + definition.timeout_us
             heappush(self.deadlines, (deadline_us, run.row, run.attempt, CancelReason.TIMEOUT))
+        if definition.deadline_us is not None:
+            until_us = now.mono_us + _left_us(run, definition.deadline_us, now)
+            deadline_us = until_us if deadline_us is None else min(deadline_us, until_us)
         self.executing[run.row] = None
         return StartRun(
             run.row,
@@ -120,15 +183,45 @@ class RunTable:
         )
 
     def ask_to_stop(self, run: Run, reason: CancelReason, grace_us: int, now: Now) -> bool:
-        """Note why an execution has to stop, and when it will be given up; False when it was asked before."""
-        if self.executing[run.row] is not None:
+        """Note why an execution has to stop, and when it will be given up; False when it was asked before, where only
+        the stronger reason stays."""
+        before = self.executing[run.row]
+        if STRENGTH[reason] > STRENGTH[before]:
+            self.executing[run.row] = reason
+        if before is not None:
             return False
-        self.executing[run.row] = reason
         heappush(self.deadlines, (now.mono_us + grace_us, run.row, run.attempt, None))
         return True
 
+    def strand(self, run: Run) -> None:
+        """Its outcome is decided although its execution goes on."""
+        self.stranded[run.row, run.attempt] = Stranded(run, self.placement.strand(run.row))
+        del self.executing[run.row], self.runs[run.row], self.definitions[run.row]
+
+    def ended_at_last(self, row: int, attempt: int, now: Now) -> bool:
+        """A stranded execution ended after all: its slot and its lane are free."""
+        stranded = self.stranded.pop((row, attempt), None)
+        if stranded is None:
+            return False
+        self.placement.free_slot(stranded.slot)
+        self._leave(stranded.run, now)
+        return True
+
+    # --- deadlines --------------------------------------------------------------------------------------------
+
+    def bound(self, run: Run, now: Now) -> None:
+        """Set the deadline that all attempts of a run share, counted from when it was decided."""
+        deadline_us = self.definitions[run.row].deadline_us
+        if deadline_us is not None:
+            at_us = now.mono_us + _left_us(run, deadline_us, now)
+            heappush(self.deadlines, (at_us, run.row, 0, CancelReason.DEADLINE))
+
     def pop_deadlines(self, now: Now) -> list[tuple[Run, CancelReason | None]]:
         """The runs whose deadlines have passed, each with the reason to stop it (None: its grace is over)."""
+        if len(self.deadlines) > 1000 + 4 * len(self.runs):
+            # Most runs end long before their time-outs: memory follows those that are left.
+            self.deadlines = [deadline for deadline in self.deadlines if deadline[1] in self.runs]
+            heapify(self.deadlines)
         passed: list[tuple[Run, CancelReason | None]] = []
         while self.deadlines and self.deadlines[0][0] <= now.mono_us:
             _, row, attempt, reason = heappop(self.deadlines)
@@ -136,6 +229,11 @@ class RunTable:
             if run is not None and attempt in (0, run.attempt):
                 passed.append((run, reason))
         return passed
+
+
+def _left_us(run: Run, deadline_us: int, now: Now) -> int:
+    """What is left until the deadline of a run: all of it where nobody knows how long ago it was decided."""
+    return run.decided_us + deadline_us - now.utc_us if now.trusted else deadline_us
 
 
 def bare_definition(run: Run) -> Definition:

@@ -7,7 +7,7 @@ that its run is over. Part of execution.
 
 from collections import deque
 
-from attrs import Factory, define, frozen
+from attrs import Factory, define, evolve, frozen
 
 from sz_protocol.changes import Change, CursorMove, InsertAttempts, InsertRuns, MoveCursors, UpdateRuns
 from sz_protocol.kernel.effects import Effect, Publish, Read, Write
@@ -18,7 +18,7 @@ from sz_protocol.machines.completion import Completion, without_data
 from sz_protocol.notices import StoreRecovered, StoreTroubled
 from sz_protocol.ops import Ops
 from sz_protocol.queries import RunsByRow
-from sz_protocol.records import Run
+from sz_protocol.records import Run, RunState
 from sz_protocol.settings import Settings
 
 
@@ -31,6 +31,7 @@ class Slice:
     moves: tuple[CursorMove, ...]
     superseded: tuple[int, ...] = ()
     stream: int = 0
+    monotonic: bool = False
 
 
 @frozen
@@ -43,10 +44,9 @@ class Claim:
 
 @frozen
 class Save:
-    """What executions came to, with the attempt that each has to have in the store."""
+    """What executions came to."""
 
     completions: tuple[Completion, ...]
-    expected: tuple[int, ...]
 
 
 @frozen
@@ -133,6 +133,9 @@ class RunWriter:
             self.retry_at_us = None
             self._retry()
         match event:
+            case WriteFailed(reason=FailReason.FENCED):
+                # Whichever machine's write it was: they all carry the same term.
+                return [Fenced()]
             case WriteDone(op=op) if self.gate.owns(op):
                 self._answered(now)
                 return [Durable(self.gate.release(op))]
@@ -148,40 +151,35 @@ class RunWriter:
 
     def _on_failed(self, entry: Entry, failure: WriteFailed, now: Now) -> list[Verdict]:
         reason = failure.reason
-        if reason is FailReason.FENCED:
-            return [Fenced()]
         if isinstance(entry, Slice) and entry.stream == self.ops.stream:
             # What was decided on top of this slice fails with it; what is decided from here on does not.
             self.ops.stream += 1
-        if reason in (FailReason.UNAVAILABLE, FailReason.UNKNOWN):
-            self._wait(now, reason, failure.detail)
-        if isinstance(entry, Save):
-            return self._save_again(entry, failure)
-        if reason is FailReason.UNKNOWN:
-            self.waiting.append(entry)
-            return []
-        if isinstance(entry, Claim) and reason is FailReason.REFUSED:
+        if isinstance(entry, Save | Claim) and reason is FailReason.REFUSED:
             self._read_back(entry)
+            return []
+        if isinstance(entry, Save) and reason is FailReason.INVALID and self._put_less(entry, failure.refused):
+            return []
+        if reason not in (FailReason.REFUSED, FailReason.PREVIOUS):
+            self._wait(now, reason, failure.detail)
+        if isinstance(entry, Save) or reason is FailReason.UNKNOWN:
+            self.waiting.append(entry)
             return []
         return [Undone(entry, reason, failure.refused, failure.detail)]
 
-    def _save_again(self, save: Save, failure: WriteFailed) -> list[Verdict]:
-        if failure.reason not in (FailReason.REFUSED, FailReason.INVALID) or not failure.refused:
-            self.waiting.append(save)
-            return []
-        refused = dict.fromkeys(failure.refused)
-        kept: list[Completion] = []
-        expected: list[int] = []
-        overtaken: list[Run] = []
-        for completion, attempt in zip(save.completions, save.expected, strict=True):
-            if completion.run.row in refused and failure.reason is FailReason.REFUSED:
-                overtaken.append(completion.run)
-                continue
-            kept.append(without_data(completion) if completion.run.row in refused else completion)
-            expected.append(attempt)
-        if kept:
-            self.put(Save(tuple(kept), tuple(expected)))
-        return [Overtaken(tuple(overtaken))] if overtaken else []
+    def _put_less(self, save: Save, refused: tuple[str | int, ...]) -> bool:
+        """The store cannot hold what some handler left: save what it came to without that. False when there is
+        nothing left to leave out."""
+        if not refused and len(save.completions) > 1:
+            # It does not say which one: find out.
+            for completion in save.completions:
+                self.put(Save((completion,)))
+            return True
+        bad = dict.fromkeys(refused or (save.completions[0].run.row,))
+        less = tuple(without_data(c) if c.run.row in bad else c for c in save.completions)
+        if less == save.completions:
+            return False
+        self.put(Save(less))
+        return True
 
     def _read_back(self, entry: Entry) -> None:
         match entry:
@@ -199,10 +197,32 @@ class RunWriter:
         match entry:
             case Claim():
                 return [ClaimsRead(entry, rows)]
+            case Save():
+                return self._on_save_read(entry, rows)
             case Slice() | Wanted() if not rows:
                 return [Undone(entry, FailReason.UNKNOWN)]
             case _:
                 return [Durable(entry)]
+
+    def _on_save_read(self, save: Save, rows: tuple[Run, ...]) -> list[Verdict]:
+        """RUN-5: refused, or nobody knows. Durable where the store says the same, void where it says something later;
+        where it is behind us it has to take it."""
+        truths = {run.row: run for run in rows}
+        durable: list[Completion] = []
+        again: list[Completion] = []
+        overtaken: list[Run] = []
+        for completion in save.completions:
+            run, truth = completion.run, truths.get(completion.run.row)
+            if truth is not None and _standing(truth) == _standing(run):
+                durable.append(completion)
+            elif truth is None or truth.state is RunState.DONE or truth.fence > run.fence:
+                overtaken.append(run)
+            else:
+                again.append(evolve(completion, expected=truth.attempt))
+        if again:
+            self.put(Save(tuple(again)))
+        verdicts: list[Verdict] = [Durable(Save(tuple(durable)))] if durable else []
+        return [*verdicts, Overtaken(tuple(overtaken))] if overtaken else verdicts
 
     def _retry(self) -> None:
         for _ in range(len(self.waiting)):
@@ -237,7 +257,11 @@ def changes_of(entry: Entry) -> tuple[Change, ...]:
             return (UpdateRuns(runs, expected),)
         case Wanted(run=run):
             return (InsertRuns((run,)),)
-        case Save(completions=completions, expected=expected):
-            update = UpdateRuns(tuple(completion.run for completion in completions), expected)
+        case Save(completions=completions):
+            update = UpdateRuns(tuple(c.run for c in completions), tuple(c.expected for c in completions))
             attempts = tuple(c.attempt for c in completions if c.attempt is not None)
             return (update, InsertAttempts(attempts)) if attempts else (update,)
+
+
+def _standing(run: Run) -> tuple[object, ...]:
+    return run.state, run.attempt, run.fence, run.outcome, run.failures, run.losses
