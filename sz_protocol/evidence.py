@@ -46,7 +46,8 @@ class Evidence:
 
     `others` are further fire times that the moment may have meant. `run` is the row that accounts for the instant;
     `active` the runs of the schedule that were not over when it was decided, `covered_by` the run that stands for it,
-    `replaced_by` the run that took its place, `earlier` the last row decided before this one was due. `busy` says
+    `replaced_by` the run that took its place, `earlier` the last row decided before this one was due, `executed` the
+    last run before it that was executed. `busy` says
     that something else was decided between due and decided; `last_us` is the ledger's last sign of life.
     """
 
@@ -60,6 +61,7 @@ class Evidence:
     attempts: tuple[Attempt, ...] = ()
     active: tuple[Run, ...] = ()
     earlier: Run | None = None
+    executed: Run | None = None
     covered_by: Run | None = None
     replaced_by: Run | None = None
     busy: bool = False
@@ -150,7 +152,7 @@ def _about(
 ) -> Asking:
     """What stood around a row when it was decided, and what happened to it since."""
     attempts: tuple[Attempt, ...] = (yield AttemptsOf(run.row)) if run.attempt else ()
-    earlier, active = yield from _before(schedule, run, fire_us)
+    earlier, executed, active = yield from _before(schedule, run, fire_us)
     covered_by, replaced_by = yield from _after(run, fire_us)
     due_us, decided_us = fire_us + spread_of(schedule), run.decided_us
     busy = False
@@ -170,6 +172,7 @@ def _about(
         attempts=attempts,
         active=active,
         earlier=earlier,
+        executed=executed,
         covered_by=covered_by,
         replaced_by=replaced_by,
         busy=busy,
@@ -179,22 +182,23 @@ def _about(
 
 def _before(
     schedule: Schedule, run: Run, fire_us: int
-) -> Generator[Query, tuple[Any, ...], tuple[Run | None, tuple[Run, ...]]]:
-    """The last row decided before this one was due, and the runs that were not over when it was decided. Where it
-    had to give way to one, that one is looked for behind however many others gave way to it too."""
+) -> Generator[Query, tuple[Any, ...], tuple[Run | None, Run | None, tuple[Run, ...]]]:
+    """The last row decided before this one was due, the last executed run, and the runs that were not over when it
+    was decided. Where it had to give way to one, that one is looked for behind however many gave way to it too."""
     wanted = run.reason in (Reason.OVERLAP, Reason.QUEUE_FULL)
     due_us = fire_us + spread_of(schedule)
-    earlier: Run | None = None
+    earlier = executed = None
     active: list[Run] = []
     position = (run.fire_us, run.row)
     for _ in range(MOST_PAGES if wanted else 1):
-        rows = yield RunsPage(PAGE, before=position, schedule_id=schedule.id)
+        rows: tuple[Run, ...] = yield RunsPage(PAGE, before=position, schedule_id=schedule.id)
         active += [other for other in rows if _was_active(other, run.decided_us)]
         earlier = earlier or next((other for other in rows if other.decided_us < due_us), None)
-        if active or len(rows) < PAGE:
+        executed = executed or next((other for other in rows if _executed(other)), None)
+        if active or executed or len(rows) < PAGE:
             break
         position = (rows[-1].fire_us, rows[-1].row)
-    return earlier, tuple(reversed(active))
+    return earlier, executed, tuple(reversed(active))
 
 
 def _after(run: Run, fire_us: int) -> Generator[Query, tuple[Any, ...], tuple[Run | None, Run | None]]:

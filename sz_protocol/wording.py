@@ -48,7 +48,7 @@ def _failed(evidence: Evidence, run: Run) -> str:
     definition = evidence.schedule.definition
     called = f"{run.handler_id}.{run.method}"
     more = f" That was attempt {run.attempt}; {_tries_before(run, last=True)}." if run.attempt > 1 else ""
-    more += " It did not stop when it was asked to." if run.error and "did not stop" in run.error else ""
+    more += " It did not stop when it was asked to." if _would_not_stop(run) else ""
     match run.reason:
         case Reason.TIMEOUT:
             limit = f" of {format_duration(definition.timeout_us)}" if definition.timeout_us is not None else ""
@@ -86,7 +86,7 @@ def _skipped(evidence: Evidence, run: Run) -> str:
     misfire = definition.misfire
     match run.reason:
         case Reason.OVERLAP | Reason.QUEUE_FULL:
-            active = _who_was_active(evidence.zone, evidence.active)
+            active = _who_was_active(evidence.zone, evidence.active) if evidence.active else _who_lingered(evidence)
             return f"It was not run: {active}, and {_overlap_rule(definition, run.reason)}."
         case Reason.COALESCED:
             return f"It was not run by itself: {_fate_of_cover(evidence)}. It had been missed together with later ones."
@@ -262,8 +262,6 @@ def _fire_times(count: int) -> str:
 
 
 def _who_was_active(zone: str, runs: tuple[Run, ...], verb: str = "was") -> str:
-    if not runs:
-        return "an earlier run of the schedule was still active"
     oldest = runs[0]
     name = f"the run of {show_time(oldest.fire_us, zone)}"
     end = f" until {show_time(oldest.finished_us, zone)}" if oldest.finished_us is not None else ""
@@ -271,6 +269,22 @@ def _who_was_active(zone: str, runs: tuple[Run, ...], verb: str = "was") -> str:
         return f"{name} {verb} still active{end}"
     verb = "are" if verb == "is" else "were"
     return f"{name}{f' (active{end})' if end else ''} and {len(runs) - 1} more {verb} still active"
+
+
+def _who_lingered(evidence: Evidence) -> str:
+    """What was in the way although its row says that it was over."""
+    run = evidence.executed
+    if run is None or run.finished_us is None:
+        return "an earlier run of the schedule was still active"
+    held = f"the run of {show_time(run.fire_us, evidence.zone)} still held its place"
+    over = f"its row was closed at {show_time(run.finished_us, evidence.zone)}"
+    if _would_not_stop(run):
+        return f"{held} ({over}, but it went on executing and did not stop when it was asked to)"
+    return f"{held} ({over}, which was not written yet)"
+
+
+def _would_not_stop(run: Run) -> bool:
+    return run.error is not None and "did not stop" in run.error
 
 
 def _overlap_rule(definition: Definition, reason: str) -> str:

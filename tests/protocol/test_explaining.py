@@ -234,6 +234,15 @@ def test_overlap_finds_the_run_behind_a_thousand_that_gave_way_to_it() -> None:
     assert "the run of 2026-03-01T08:01:01+00:00 was still active" in answer.text
 
 
+def test_pain_7_a_run_that_would_not_stop_is_named_as_what_is_in_the_way() -> None:
+    now = world(job(timeout_us=MINUTE_US), handler=lambda start: None)
+    now.until("2026-03-01T08:12")
+    answer = now.why("job@2026-03-01T08:10")
+    assert found(answer) == ("skipped", "overlap")
+    assert "the run of 2026-03-01T08:05:00+00:00 still held its place (its row was closed at" in answer.text
+    assert "it went on executing and did not stop when it was asked to" in answer.text
+
+
 def test_cancel_running_names_the_run_that_took_over() -> None:
     now = world(job(overlap=Overlap(OverlapPolicy.CANCEL_RUNNING)), handler=takes(7))
     now.until("2026-03-01T08:12")
