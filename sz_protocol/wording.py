@@ -299,7 +299,13 @@ def _fate_of_cover(evidence: Evidence) -> str:
     cover = evidence.covered_by
     if cover is None:
         return "a later run stands for it (misfire: latest)"
-    fate = f"which {cover.outcome}" if cover.outcome is not None else f"which is {cover.state}"
+    match cover.outcome:
+        case None:
+            fate = "which is not over yet"
+        case Outcome.SUCCEEDED | Outcome.FAILED:
+            fate = f"which {cover.outcome}"
+        case _:
+            fate = f"which was {cover.outcome} itself ({cover.reason})"
     return f"the run of {show_time(cover.fire_us, evidence.zone)} stands for it (misfire: latest), {fate}"
 
 
