@@ -202,7 +202,7 @@ def _undecided(evidence: Evidence) -> tuple[str, str, list[str]]:
             told.append("It was due before that already, and no server decided it in time.")
         return str(schedule.state), str(schedule.state), told
     if late_us <= question.late_us:
-        return "undecided", "just_due", [*told, "It is being decided at this moment."]
+        return "undecided", "just_due", [*told, "A server that is at work decides it about now."]
     if evidence.last_us is not None and evidence.last_us >= evidence.due_us + question.late_us:
         last = show_time(evidence.last_us, zone)
         told.append(f"A server has written to the ledger since, last at {last}, so this one is held up: ")

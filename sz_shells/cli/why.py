@@ -141,7 +141,8 @@ def _print(explanation: "Explanation") -> None:
     name = explanation.schedule_id
     if schedule is not None and explanation.fire_us is not None:
         zone = zone_of(schedule.definition.trigger)
-        name += f" at {show_time(explanation.fire_us, zone)} ({zone}; {iso(explanation.fire_us)})"
+        utc = "" if zone == "UTC" else f"; {iso(explanation.fire_us)}"
+        name += f" at {show_time(explanation.fire_us, zone)} ({zone}{utc})"
     verdict = explanation.verdict.replace("_", " ")
     reason = explanation.reason.replace("_", " ")
     out.print(f"{name}: ", end="", markup=False)

@@ -210,9 +210,12 @@ def test_a_person_gets_sentences_and_a_trace(
     monkeypatch.setenv("NO_COLOR", "1")
     assert run("slow@2026-03-01T09:05", str(config)) == 0
     shown = capsys.readouterr().out
-    assert shown.startswith("slow at 2026-03-01T09:05:00+00:00 (UTC; 2026-03-01T09:05:00+00:00): skipped (overlap)\n")
+    assert shown.startswith("slow at 2026-03-01T09:05:00+00:00 (UTC): skipped (overlap)\n")
     assert "  It was not run: the run of 2026-03-01T09:00:00+00:00 was still active" in shown
     assert "\x1b" not in shown
+    assert run("hourly@2026-03-01T10:00", str(config)) == 0
+    zoned = "hourly at 2026-03-01T10:00:00+01:00 (Europe/Berlin; 2026-03-01T09:00:00+00:00): succeeded (on time)\n"
+    assert capsys.readouterr().out.startswith(zoned)
     assert run("paused", str(config)) == 0
     assert "next: 2026-03-01T10:15:00+00:00" in capsys.readouterr().out
 
