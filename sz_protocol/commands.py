@@ -95,6 +95,7 @@ class RefusalCode(StrEnum):
     UNKNOWN_RUN = "unknown_run"
     WRONG_STATE = "wrong_state"
     CONFLICT = "conflict"
+    INVALID = "invalid"
     UNAVAILABLE = "unavailable"
     STOPPING = "stopping"
 

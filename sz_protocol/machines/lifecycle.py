@@ -161,6 +161,11 @@ class Lifecycle:
         """Every component after those that it stands on."""
         return tuple(self.standings)
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing runs and nothing is meant to."""
+        return not any(standing.wanted or standing.state in ALIVE for standing in self.standings.values())
+
     def handle(self, event: Event, now: Now) -> list[Effect]:
         """Take one fact."""
         effects: list[Effect] = []

@@ -32,7 +32,8 @@ def run(
     """
     import anyio
 
-    from sz_runtime.ports import StoreError
+    from sz_runtime.components import ComponentFailed
+    from sz_runtime.config import ConfigError
 
     path = find_config(config)
     loaded = load_or_exit(path)
@@ -40,11 +41,15 @@ def run(
         fail("--backend trio needs the package trio: pip install 'schedulezero[trio]'", USAGE)
     set_up_logging(verbose)
     options = {"use_uvloop": False} if backend == "asyncio" else {}
+    code = FAILED
     try:
         return anyio.run(_serve, loaded, path, backend, backend=backend, backend_options=options)
-    except* StoreError as broken:
+    except* ConfigError as refused:
+        sys.stderr.write(f"{refused.exceptions[0]}\n")
+        code = USAGE
+    except* ComponentFailed as broken:
         sys.stderr.write(f"{broken.exceptions[0]}\n")
-    return FAILED
+    return code
 
 
 async def _serve(config: "Config", path: str, backend: Backend) -> int:
@@ -85,16 +90,17 @@ async def _signals(manager: "ComponentManager", path: str) -> None:
 async def _reload(manager: "ComponentManager", path: str) -> None:
     import structlog
 
+    from sz_runtime.components import ReloadRefused
     from sz_runtime.config import ConfigError, load_config
 
     log = structlog.get_logger("schedulezero")
     try:
-        config = load_config(path)
-    except ConfigError as wrong:
+        lines = await manager.reload(load_config(path))
+    except (ConfigError, ReloadRefused) as wrong:
         # A broken file must not harm a running server: it goes on with what it has.
         log.error("reload_refused", problems=str(wrong))
         return
-    for line in await manager.reload(config):
+    for line in lines:
         log.info("reloaded", what=line)
 
 
