@@ -9,6 +9,8 @@ from cyclopts import Parameter
 from sz_shells.cli.common import FAILED, OK, USAGE, fail, find_config, load_or_exit
 
 if TYPE_CHECKING:
+    from anyio.abc import TaskStatus
+
     from sz_runtime.components import ComponentManager
     from sz_runtime.config import Config
 
@@ -34,50 +36,61 @@ def run(
 
     from sz_runtime.components import ComponentFailed
     from sz_runtime.config import ConfigError
+    from sz_runtime.interpreter import tune_interpreter
 
     path = find_config(config)
     loaded = load_or_exit(path)
     if backend == "trio" and not _has_trio():
         fail("--backend trio needs the package trio: pip install 'schedulezero[trio]'", USAGE)
     set_up_logging(verbose)
-    options = {"use_uvloop": False} if backend == "asyncio" else {}
-    code = FAILED
+    tune_interpreter()
     try:
-        return anyio.run(_serve, loaded, path, backend, backend=backend, backend_options=options)
-    except* ConfigError as refused:
-        sys.stderr.write(f"{refused.exceptions[0]}\n")
-        code = USAGE
-    except* ComponentFailed as broken:
-        sys.stderr.write(f"{broken.exceptions[0]}\n")
-    return code
+        return anyio.run(_serve, loaded, path, backend=backend)
+    except (ConfigError, ComponentFailed, BaseExceptionGroup) as error:
+        broken = _innermost(error)
+        if isinstance(broken, ConfigError):
+            fail(str(broken), USAGE)
+        if isinstance(broken, ComponentFailed):
+            fail(str(broken))
+        raise
 
 
-async def _serve(config: "Config", path: str, backend: Backend) -> int:
+def _innermost(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+async def _serve(config: "Config", path: str) -> int:
     import anyio
 
     from sz_runtime.components import ComponentManager
+    from sz_runtime.config import load_config
     from sz_runtime.observing import LogObserver
 
+    manager = ComponentManager(config, observers=[LogObserver()], loader=lambda: load_config(path))
     async with anyio.create_task_group() as tasks:
-        scope = tasks.cancel_scope
-        async with ComponentManager(config, backend=backend, observers=[LogObserver()]) as manager:
-            tasks.start_soon(_signals, manager, path)
+        # Before the start: a signal that comes while the components start must stop them in good order too.
+        await tasks.start(_signals, manager)
+        async with manager:
             await manager.wait()
-            failed = manager.failed
-        scope.cancel()
-    return FAILED if failed else OK
+        tasks.cancel_scope.cancel()
+    if manager.failed:
+        sys.stderr.write(f"{manager.failed}\n")
+    return FAILED if manager.failed or manager.stuck else OK
 
 
-async def _signals(manager: "ComponentManager", path: str) -> None:
+async def _signals(manager: "ComponentManager", *, task_status: "TaskStatus[None]") -> None:
     import anyio
     import structlog
 
     log = structlog.get_logger("schedulezero")
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        task_status.started()
         stopping = False
         async for number in signals:
             if number == signal.SIGHUP:
-                await _reload(manager, path)
+                await _reload(manager)
             elif stopping:
                 log.warning("stopping_now", because="a second signal came")
                 manager.stop(grace_s=0)
@@ -87,21 +100,19 @@ async def _signals(manager: "ComponentManager", path: str) -> None:
                 manager.stop()
 
 
-async def _reload(manager: "ComponentManager", path: str) -> None:
+async def _reload(manager: "ComponentManager") -> None:
     import structlog
 
     from sz_runtime.components import ReloadRefused
-    from sz_runtime.config import ConfigError, load_config
+    from sz_runtime.config import ConfigError
 
     log = structlog.get_logger("schedulezero")
     try:
-        lines = await manager.reload(load_config(path))
+        for line in await manager.reload():
+            log.info("reloaded", what=line)
     except (ConfigError, ReloadRefused) as wrong:
         # A broken file must not harm a running server: it goes on with what it has.
         log.error("reload_refused", problems=str(wrong))
-        return
-    for line in lines:
-        log.info("reloaded", what=line)
 
 
 def _has_trio() -> bool:
