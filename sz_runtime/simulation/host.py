@@ -238,11 +238,12 @@ class Host:
         if self.life is None:
             return
         life, self.life = self.life, None
+        why = "replaced" if life.replaced else "drained"
         life.over = True
         self.past_steps += life.steps
         life.executor.close(0)
         life.store.close()
-        self.around.trace.add(NodeStopped(self.around.agenda.now_us, self.name, self.incarnation, "stopped"))
+        self.around.trace.add(NodeStopped(self.around.agenda.now_us, self.name, self.incarnation, why))
         if self.restart_us is not None:
             self._plan_start(self.restart_us)
             self.restart_us = None

@@ -14,6 +14,7 @@ from sz_protocol.kernel.effects import CancelRun, Effect, Publish, Read, Reply, 
 from sz_protocol.kernel.events import Event, RunsFinished, Woke
 from sz_protocol.kernel.machine import Machine
 from sz_protocol.kernel.now import SECOND_US, WakeReason
+from sz_protocol.notices import SteppedDown
 from sz_runtime.ports import Executor
 from sz_runtime.simulation.agenda import Agenda
 from sz_runtime.simulation.clock import SimClock
@@ -67,6 +68,8 @@ class Life:
     executor: Executor
     over: bool = False
     frozen_until_us: int = 0
+    replaced: bool = False
+    """Whether it knows that another node has taken its store."""
     steps: int = 0
     inbox: deque[Event] = Factory(deque)
     held: list[Effect] = Factory(list)
@@ -153,6 +156,7 @@ class Life:
                 self.executor.submit(effect)
             case Publish(notice):
                 kind = type(notice).__name__
+                self.replaced = self.replaced or isinstance(notice, SteppedDown)
                 if kind != "RunsRecorded":
                     about, detail = _about(notice)
                     self.trace.add(Told(self.agenda.now_us, self.name, kind, about, detail))

@@ -12,6 +12,7 @@ from sz_protocol.queries import Query
 from sz_runtime.ports import Complete, Opened, Store, StoreError
 from sz_runtime.simulation.agenda import Agenda
 from sz_runtime.simulation.answers import answer
+from sz_runtime.simulation.facts import Failed
 from sz_runtime.simulation.network import SimNetwork
 from sz_runtime.simulation.pipe import Pipe
 from sz_runtime.simulation.store_server import Session, StoreServer
@@ -198,6 +199,8 @@ class RemoteStore:
         for number, (_, effect) in list(self._outstanding.items()):
             detail = f"no answer from store {self.server.name}"
             if isinstance(effect, Write):
+                lost = Failed(self.agenda.now_us, self.server.name, self.holder, number, "unanswered", False)
+                self.network.trace.add(lost)
                 failed.append(WriteFailed(number, FailReason.UNKNOWN, detail=detail))
             else:
                 failed.append(ReadFailed(number, FailReason.UNAVAILABLE, detail))

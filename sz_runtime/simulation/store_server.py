@@ -127,6 +127,11 @@ class StoreServer:
         self.sessions = [*(session for session in self.sessions if session.open), again]
         return again
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a round is under way: then the tables are ahead of the log."""
+        return self._busy
+
     def submit(self, session: Session, effect: Write | Read) -> None:
         """An operation has arrived."""
         self._queue.append((session, effect))

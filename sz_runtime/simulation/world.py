@@ -33,6 +33,7 @@ from sz_runtime.simulation.weight import weigh
 from sz_runtime.simulation.written import kept
 
 WEIGH_EVERY_US = 60_000_000
+A_MOMENT_US = 100
 
 
 def new_node(settings: Settings, rng: Random, plan: NodePlan) -> Machine:
@@ -120,6 +121,8 @@ class World:
         if not self.plan.calm and not (self.plan.steps and isinstance(self.plan.steps[-1], Heal)):
             act(self, Heal())
         act(self, Advance(self.plan.settle_us))
+        while any(server.is_busy for server in self.stores.values()):
+            act(self, Advance(A_MOMENT_US))
         self._weigh()
         for name, server in self.stores.items():
             for record in kept(self.agenda.now_us, name, server.tables):

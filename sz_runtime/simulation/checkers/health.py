@@ -1,4 +1,5 @@
-"""What no node may ever do: MachinesNeverRaise, BacklogShrinks, WakeupsAhead, EveryCommandAnswered, MemoryBounded."""
+"""What every node owes: MachinesNeverRaise, BacklogShrinks, WakeupsAhead, EveryCommandAnswered, PauseKept, DrainWaits,
+MemoryBounded."""
 
 from attrs import Factory, define, evolve
 
@@ -7,10 +8,14 @@ from sz_runtime.simulation.facts import (
     Answered,
     Asked,
     BacklogEnded,
+    CancelAsked,
+    CursorMoved,
+    ExecutionEnded,
     NodeCrashed,
     NodeRaised,
     NodeStopped,
     Noted,
+    Rewound,
     Spun,
     WakeupStale,
     Weighed,
@@ -25,9 +30,13 @@ ANSWER_WITHIN_US = 200_000_000
 
 @define
 class Health(Checker):
-    """Needs no history but the open commands."""
+    """Remembers open commands, kept pauses, and executions that died at this moment."""
 
     open: dict[tuple[str, int], Asked] = Factory(dict)
+    paused: dict[str, int] = Factory(dict)
+    """Schedule -> since when a person has its pause confirmed."""
+    asked_to_stop: dict[tuple[str, int, int], None] = Factory(dict)
+    killed: list[ExecutionEnded] = Factory(list)
 
     def routes(self) -> Routes:
         """What nodes report of themselves, and what is asked of them."""
@@ -39,7 +48,11 @@ class Health(Checker):
             Asked: self.on_asked,
             Answered: self.on_answered,
             NodeCrashed: self.on_gone,
-            NodeStopped: self.on_gone,
+            NodeStopped: self.on_stopped,
+            CursorMoved: self.on_cursor,
+            CancelAsked: self.on_cancel,
+            ExecutionEnded: self.on_ended,
+            Rewound: self.on_rewound,
             Weighed: self.on_weighed,
         }
 
@@ -62,8 +75,12 @@ class Health(Checker):
         self.report.add("WakeupsAhead", record, f"{record.wakes} wakes in a row came at once and had nothing to do")
 
     def on_asked(self, record: Asked) -> None:
-        """A command."""
+        """A command. From the moment it is asked a pause may be over."""
         self.open[record.node, record.request_id] = record
+        if record.command == "Resume":
+            self.paused.pop(record.schedule_id, None)
+        elif record.command == "Apply":
+            self.paused.clear()
 
     def on_answered(self, record: Answered) -> None:
         """Its answer: exactly one."""
@@ -71,6 +88,46 @@ class Health(Checker):
         if asked is None:
             what = f"request {record.request_id} was answered twice, or never asked: {record.answer}"
             self.report.add("EveryCommandAnswered", record, what)
+        elif (asked.command, record.answer) == ("Pause", "Done") and not self._resuming(asked.schedule_id):
+            self.paused[asked.schedule_id] = record.at_us
+
+    def _resuming(self, schedule_id: str) -> bool:
+        """Whether somebody waits for the end of a pause already."""
+        return any(
+            asked.command == "Apply" or (asked.command == "Resume" and asked.schedule_id == schedule_id)
+            for asked in self.open.values()
+        )
+
+    def on_cursor(self, record: CursorMoved) -> None:
+        """PauseKept."""
+        if record.schedule_id in self.paused:
+            what = f"{record.schedule_id} was paused at {self.paused[record.schedule_id]} us and decided since"
+            self.report.add("PauseKept", record, what)
+
+    def on_rewound(self, record: Rewound) -> None:
+        """An older copy may not know of the pause."""
+        self.paused.clear()
+
+    def on_cancel(self, record: CancelAsked) -> None:
+        """An execution was asked to stop."""
+        self.asked_to_stop[record.node, record.row, record.attempt] = None
+
+    def on_ended(self, record: ExecutionEnded) -> None:
+        """An execution ended, or died with its process."""
+        if record.how == "killed":
+            self.killed = [other for other in self.killed if other.at_us == record.at_us]
+            self.killed.append(record)
+        else:
+            self.asked_to_stop.pop((record.node, record.row, record.attempt), None)
+
+    def on_stopped(self, record: NodeStopped) -> None:
+        """DrainWaits: who stops in order lets handlers end, or asks them to."""
+        for ended in self.killed:
+            asked = (ended.node, ended.row, ended.attempt) in self.asked_to_stop
+            if record.why == "drained" and (ended.node, ended.at_us) == (record.node, record.at_us) and not asked:
+                what = f"row {ended.row} of {ended.schedule_id} was executing and not asked to stop"
+                self.report.add("DrainWaits", record, what)
+        self.on_gone(record)
 
     def on_gone(self, record: NodeCrashed | NodeStopped) -> None:
         """Nobody answers any more: whoever asked finds the connection closed."""

@@ -7,6 +7,7 @@ from sz_runtime.simulation.checkers.base import Checker, Routes
 from sz_runtime.simulation.facts import (
     ExecutionEnded,
     ExecutionStarted,
+    Failed,
     NodeStarted,
     Rewound,
     RowsDropped,
@@ -15,7 +16,7 @@ from sz_runtime.simulation.facts import (
     Stalled,
 )
 
-DECIDED_WITHIN_US = 5_000_000
+DECIDED_WITHIN_US = 20_000_000
 """How long a decision may take to become durable: what it saw may be over by then."""
 
 
@@ -46,11 +47,17 @@ class Lanes(Checker):
             RowsDropped: self.on_dropped,
             Rewound: self.on_rewound,
             Stalled: self.on_stalled,
+            Failed: self.on_failed,
         }
 
     def on_stalled(self, record: Stalled) -> None:
         """Who stands still learns late what is over."""
         self.slack_us = max(self.slack_us, DECIDED_WITHIN_US + record.until_us - record.at_us)
+
+    def on_failed(self, record: Failed) -> None:
+        """A run that may or may not be in the store holds its lane until that is known."""
+        for lane in self.open_rows.get(record.node, {}):
+            self.busy_until[lane] = record.at_us
 
     def on_node(self, record: NodeStarted) -> None:
         """Executions of earlier lives are over."""

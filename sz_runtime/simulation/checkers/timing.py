@@ -19,6 +19,9 @@ SLACK_US = SECOND_US
 MEMORY_US = 120 * SECOND_US
 """How long a decision may be on its way to the disk."""
 
+BY_EDIT = ("superseded", "retired", "paused")
+"""Reasons of rows that an edit writes, for fire times that it takes away, due or not."""
+
 
 @define
 class ClockBelief:
@@ -114,10 +117,11 @@ class Timing(Checker):
             return
         due_us = record.until_us + self.spreads.get((record.node, record.schedule_id), 0)
         what = f"{record.schedule_id}@{record.until_us}"
-        if record.decided_us < due_us and record.reason not in ("superseded", "retired"):
+        if record.decided_us < due_us and record.reason not in BY_EDIT:
             self.report.add("NoEarlyFire", record, f"{what} was decided {due_us - record.decided_us} us before its due")
         belief = self._belief(record.writer)
-        if belief.untrusted_since_us is not None and record.at_us - belief.untrusted_since_us > self.memory_us:
+        long_us = record.at_us - (record.at_us if belief.untrusted_since_us is None else belief.untrusted_since_us)
+        if long_us > self.memory_us and record.reason not in BY_EDIT:
             self.report.add("UntrustedNeverFires", record, f"{what} was decided while the time was not trusted")
         belief.settle(record.at_us, self.oracle.plan.settings.clock_settle_us)
         latest_us = self.oracle.utc_us(record.at_us) + belief.most_us(record.at_us, self.memory_us) + SLACK_US
