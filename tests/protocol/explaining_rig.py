@@ -26,11 +26,14 @@ from sz_protocol.kernel.events import (
     StopRequested,
     Woke,
 )
-from sz_protocol.kernel.now import SECOND_US, Now, WakeReason
+from sz_protocol.kernel.now import MINUTE_US, SECOND_US, Now, WakeReason
 from sz_protocol.moments import read_moment
 from sz_protocol.node import Node
-from sz_protocol.records import Outcome
+from sz_protocol.records import Outcome, Reason
+from sz_protocol.triggers import Cron
+from sz_protocol.triggers import Trigger as When
 from sz_runtime.ports import Store
+from sz_shells.stores.memory import MemoryStore
 
 MOST_TURNS = 100_000
 
@@ -204,3 +207,44 @@ class World:
                 ended = RunResult(row, attempt, outcome, order.reason.value, result.started_us, self.now_us)
                 heappush(self.endings, (self.now_us, row, attempt, ended))
                 return
+
+
+# --- what the tests of `why` share ---------------------------------------------------------------------------
+
+HOURLY = Cron("0 * * * *", "Europe/Berlin")
+FIVE = Cron("*/5 * * * *")
+
+
+def job(trigger: When = FIVE, method: str = "m", **policies: Any) -> Definition:
+    return Definition("job", "h", method, trigger, **policies)
+
+
+def world_of(
+    *definitions: Definition, handler: Handler = works, at: str = "2026-03-01T08:01", slots: int = 10
+) -> World:
+    found = World(MemoryStore(), utc(at), handler, slots)
+    found.start()
+    found.apply(*definitions)
+    return found
+
+
+def takes(minutes: float) -> Handler:
+    return lambda start: Ending(int(minutes * MINUTE_US))
+
+
+def fails(reason: Reason = Reason.ERROR, *, until_attempt: int = 99, retryable: bool = True) -> Handler:
+    def handler(start: StartRun) -> Ending:
+        if start.attempt >= until_attempt:
+            return Ending(SECOND_US)
+        error = f"ValueError: no luck at attempt {start.attempt}\n  File handlers.py, line 3"
+        return Ending(SECOND_US, Outcome.FAILED, reason, error, retryable)
+
+    return handler
+
+
+def found(answer: Explanation) -> tuple[str, str]:
+    return answer.verdict, answer.reason
+
+
+def steps(answer: Explanation) -> list[str]:
+    return [step.what for step in answer.steps]
