@@ -1,7 +1,7 @@
 """A node: which machines it has, and the routes between them. Composes and routes, decides nothing.
 
 Machines never call a sibling: what one tells another leaves in its outbox and arrives as an event, through a worklist
-of bounded length.
+of bounded length (NODE-1). After Stop nothing more is ordered (NODE-2).
 """
 
 from collections import deque
@@ -11,7 +11,7 @@ from random import Random
 from attrs import Factory, define
 
 from sz_protocol.commands import Cancel
-from sz_protocol.kernel.effects import Effect, Publish
+from sz_protocol.kernel.effects import Effect, Publish, Stop
 from sz_protocol.kernel.events import (
     Commanded,
     Event,
@@ -69,9 +69,12 @@ class Node:
         lambda self: Execution(self.settings, self.rng, RunWriter(self.settings, self.ops)), takes_self=True
     )
     retention: Retention = Factory(lambda self: Retention(self.settings, self.ops), takes_self=True)
+    stopped: bool = False
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
         """Route one fact, and whatever the machines tell each other because of it."""
+        if self.stopped:
+            return []
         if isinstance(event, Started):
             self.time.start(now, event.high_water_us)
         now = self.time.read(now)
@@ -85,10 +88,16 @@ class Node:
         if self.time.notices:
             effects += [Publish(notice) for notice in self.time.notices]
             self.time.notices.clear()
+        if Stop() in effects:
+            self.stopped = True
+            effects.remove(Stop())
+            effects.append(Stop())
         return effects
 
     def next_wakeup(self, now: Now) -> Wakeup | None:
         """The earliest of all machines'."""
+        if self.stopped:
+            return None
         now = self.time.read(now)
         check_us = self.time.next_check_us()
         return earliest(
@@ -120,8 +129,8 @@ class Node:
             case Commanded():
                 effects += self.catalog.handle(event, now)
             case WriteDone() | WriteFailed():
-                effects += self.execution.handle(event, now)
-                effects += self.catalog.handle(event, now)
+                # Catalog first: execution ends a drain once the edits under way are answered.
+                self._tell((self.catalog, self.execution), event, now, effects)
             case ReadDone() | ReadFailed():
                 self._tell((self.recovery, self.catalog, self.scheduling, self.execution), event, now, effects)
             case Started():

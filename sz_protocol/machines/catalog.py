@@ -2,7 +2,8 @@
 
 Rules: specs/scheduling.md. CAT-1 an edit keeps the cursor. CAT-2 nothing is deleted: what leaves its source is RETIRED.
 CAT-3 every edit is a compare-and-set on (rev, cursor), decided again on fresh rows when a fire came between. CAT-4
-instants that an edit takes away are in the ledger, in the same write.
+instants that an edit takes away are in the ledger, in the same write. CAT-5 an edit of which nobody knows whether it is
+durable is looked up before anything else. CAT-6 a drain begins no write, and waits for those under way.
 """
 
 from collections import deque
@@ -47,6 +48,7 @@ from sz_protocol.settings import Settings
 
 CHUNK = 2000
 TRIES = 5
+"""How often the store may turn an edit away, or fires come between, before somebody who waits is told so."""
 
 
 @frozen
@@ -79,11 +81,28 @@ class Job:
     chunks: deque[tuple[str, ...]] = Factory(deque)
     definitions: dict[str, Definition] = Factory(dict)
     edits: tuple[Edit, ...] = ()
+    doubtful: bool = False
+    """Whether `edits` may be durable: the next rows tell."""
     listing: ScheduleIds | SchedulesPage | None = None
     tally: Applied = Factory(Applied)
+    counted: Applied = Factory(Applied)
+    """What the chunk at hand adds to the tally once it is through."""
+    recorded: dict[bytes, None] = Factory(dict)
+    """Run keys of rows that the ledger has already."""
     tries: int = 0
-    doubtful: bool = False
-    """Whether the last write of this chunk may have been stored without our knowing."""
+
+    def next_chunk(self) -> None:
+        """The chunk at hand is through."""
+        self.chunks.popleft()
+        total, more = self.tally, self.counted
+        self.tally = Applied(
+            total.added + more.added,
+            total.changed + more.changed,
+            total.unchanged + more.unchanged,
+            total.retired + more.retired,
+            total.refused + more.refused,
+        )
+        self.counted, self.edits, self.tries = Applied(), (), 0
 
 
 @define
@@ -107,10 +126,13 @@ class Catalog:
             case ReadDone(op=op, rows=rows) if op in self.jobs:
                 effects += self._on_rows(self.jobs.pop(op), rows, now)
             case WriteDone(op=op) if op in self.jobs:
-                effects += self._on_written(self.jobs.pop(op))
+                self.ops.edits -= 1
+                job = self.jobs.pop(op)
+                effects += self._on_written(job, tuple(edit.schedule for edit in job.edits))
             case ReadFailed(op=op, detail=detail) if op in self.jobs:
                 effects += self._on_unavailable(self.jobs.pop(op), detail, now)
             case WriteFailed(op=op) if op in self.jobs:
+                self.ops.edits -= 1
                 effects += self._on_failed(self.jobs.pop(op), event, now)
             case ParkWanted(schedule_id=schedule_id):
                 effects += self._work(Job(event, chunks=deque([(schedule_id,)])))
@@ -119,6 +141,8 @@ class Catalog:
                 effects += self._list(Job(Unpark()), SchedulesPage(limit=CHUNK, states=(ScheduleState.PARKED,)))
             case StopRequested():
                 self.stopping = True
+                waiting, self.waiting = self.waiting, []
+                effects += [effect for _, job in waiting for effect in self._stop(job)]
             case _:
                 pass
         return effects
@@ -137,9 +161,11 @@ class Catalog:
         match command:
             case Apply(definitions=definitions):
                 wanted = {definition.id: definition for definition in definitions}
+                twice = dict.fromkeys(d.id for d in definitions if wanted[d.id] is not d)
                 ids = tuple(wanted)
                 chunks = deque(ids[at : at + CHUNK] for at in range(0, len(ids), CHUNK))
-                return self._work(Job(command, request_id, chunks, wanted))
+                tally = Applied(refused=tuple((name, "given twice: the last one counts") for name in twice))
+                return self._work(Job(command, request_id, chunks, wanted, tally=tally))
             case Pause(schedule_id=id_) | Resume(schedule_id=id_) | Trigger(schedule_id=id_):
                 return self._work(Job(command, request_id, deque([(id_,)])))
             case RunNow(handler_id=handler_id, method=method):
@@ -155,6 +181,9 @@ class Catalog:
 
     def _work(self, job: Job) -> list[Effect]:
         """Read the job's next chunk, or end it."""
+        prune = isinstance(job.task, Apply) and job.task.prune
+        if self.stopping and not job.doubtful and (job.chunks or job.listing is not None or prune):
+            return self._stop(job)
         if job.chunks:
             op = self.ops.next()
             self.jobs[op] = job
@@ -179,22 +208,26 @@ class Catalog:
         if not job.chunks:
             return self._on_listed(job, rows)
         found = {row.id: row for row in rows if isinstance(row, Schedule)}
+        if job.doubtful:
+            job.doubtful = False
+            if all(_stands(edit.schedule, found.get(edit.schedule.id)) for edit in job.edits):
+                return self._on_written(job, tuple(found[edit.schedule.id] for edit in job.edits))
+        if self.stopping:
+            return self._stop(job)
         if isinstance(job.task, Trigger):
             return self._on_trigger(job, job.task, found, now)
-        if job.doubtful:
-            # If it was stored, no edit will follow any more; scheduling has to hear of it all the same.
-            job.doubtful = False
-            self.outbox.append(SchedulesStored(tuple(found.values())))
         context = Context(now, self.methods, self.ops.next_claim, self.settings.enumerate_instants)
+        job.counted = Applied()
         edits: list[Edit] = []
         for schedule_id in job.chunks[0]:
             edit = self._decide(job, schedule_id, found.get(schedule_id), context)
             if isinstance(edit, Refusal):
-                return [Reply(job.request_id, edit)] if job.request_id is not None else []
+                return self._answer(job, edit)
             if edit is not None:
-                edits.append(edit)
+                runs = tuple(run for run in edit.runs if run.run_key not in job.recorded)
+                edits.append(edit if runs == edit.runs else evolve(edit, runs=runs))
         if not edits:
-            job.chunks.popleft()
+            job.next_chunk()
             return self._work(job)
         job.edits = tuple(edits)
         return self._write(job)
@@ -214,10 +247,10 @@ class Catalog:
             case Apply(source=source):
                 edit = edit_apply(existing, job.definitions[schedule_id], source, context)
                 if isinstance(edit, str):
-                    job.tally = evolve(job.tally, refused=(*job.tally.refused, (schedule_id, edit)))
+                    job.counted = evolve(job.counted, refused=(*job.counted.refused, (schedule_id, edit)))
                     return None
                 if edit is None:
-                    job.tally = evolve(job.tally, unchanged=job.tally.unchanged + 1)
+                    job.counted = evolve(job.counted, unchanged=job.counted.unchanged + 1)
                 return edit
             case _ if existing is None:
                 return Refusal(RefusalCode.UNKNOWN_SCHEDULE, f"no schedule {schedule_id!r}")
@@ -244,6 +277,9 @@ class Catalog:
         if schedule is None:
             refusal = Refusal(RefusalCode.UNKNOWN_SCHEDULE, f"no schedule {trigger.schedule_id!r}")
             return [Reply(job.request_id, refusal)]
+        if schedule.state is ScheduleState.RETIRED:
+            message = f"schedule {schedule.id!r} is retired: {schedule.reason}"
+            return [Reply(job.request_id, Refusal(RefusalCode.WRONG_STATE, message))]
         definition = schedule.definition
         if self.methods is None or (definition.handler_id, definition.method) not in self.methods:
             return [Reply(job.request_id, Refusal(RefusalCode.UNKNOWN_METHOD, no_such_method(definition)))]
@@ -257,37 +293,31 @@ class Catalog:
     def _write(self, job: Job) -> list[Effect]:
         op = self.ops.next()
         self.jobs[op] = job
+        self.ops.edits += 1
         runs = tuple(run for edit in job.edits for run in edit.runs)
         put = PutSchedules(tuple(e.schedule for e in job.edits), tuple(e.expected_us for e in job.edits))
         changes: tuple[Change, ...] = (put, InsertRuns(runs)) if runs else (put,)
         return [Write(op, changes, self.ops.term)]
 
-    def _on_written(self, job: Job) -> list[Effect]:
-        schedules = tuple(edit.schedule for edit in job.edits)
+    def _on_written(self, job: Job, schedules: tuple[Schedule, ...]) -> list[Effect]:
         added = sum(edit.expected_us is None for edit in job.edits)
         if isinstance(job.task, Retire):
-            job.tally = evolve(job.tally, retired=job.tally.retired + len(schedules))
+            job.counted = evolve(job.counted, retired=len(schedules))
         else:
-            changed = job.tally.changed + len(schedules) - added
-            job.tally = evolve(job.tally, added=job.tally.added + added, changed=changed)
+            job.counted = evolve(job.counted, added=added, changed=len(schedules) - added)
         self.outbox.append(SchedulesStored(schedules))
         runs = tuple(run for edit in job.edits for run in edit.runs)
         effects: list[Effect] = [Publish(RunsRecorded(runs))] if runs else []
         effects += [Publish(notice) for notice in map(_standing_notice, schedules) if notice is not None]
         if isinstance(job.task, Unpark):
             effects += [Publish(ScheduleUnparked(schedule.id)) for schedule in schedules]
-        job.edits, job.tries = (), 0
-        job.chunks.popleft()
+        job.next_chunk()
         return effects + self._work(job)
 
     def _on_failed(self, job: Job, failure: WriteFailed, now: Now) -> list[Effect]:
-        job.edits = ()
-        job.doubtful = failure.reason is FailReason.UNKNOWN
         match failure.reason:
             case FailReason.REFUSED if job.tries < TRIES:
-                # CAT-3: a fire came between. Decide again on what is there now.
-                job.tries += 1
-                return self._work(job)
+                return self._on_refused(job, failure.refused)
             case FailReason.INVALID if failure.refused:
                 bad = {name: None for name in failure.refused if isinstance(name, str)}
                 refused = tuple((name, failure.detail or "the store cannot hold it") for name in bad)
@@ -296,24 +326,46 @@ class Catalog:
                 return self._work(job) if refused else self._on_unavailable(job, failure.detail, now)
             case FailReason.FENCED:
                 return self._answer(job, Refusal(RefusalCode.UNAVAILABLE, "this node was replaced by another one"))
-            case _:
-                return self._on_unavailable(job, failure.detail or failure.reason.value, now)
+            case reason:
+                job.doubtful = reason is FailReason.UNKNOWN
+                return self._on_unavailable(job, failure.detail or reason.value, now)
+
+    def _on_refused(self, job: Job, refused: tuple[str | int, ...]) -> list[Effect]:
+        """CAT-3: a fire came between. What it did not touch is written as it is; the rest is decided again."""
+        names = dict.fromkeys(refused)
+        job.recorded.update({run.run_key: None for edit in job.edits for run in edit.runs if run.row in names})
+        touched = tuple(e for e in job.edits if e.schedule.id in names or any(run.row in names for run in e.runs))
+        if len(touched) in (0, len(job.edits)):
+            job.tries += 1
+            return self._work(job)
+        job.edits = tuple(edit for edit in job.edits if edit not in touched)
+        job.chunks[0] = tuple(edit.schedule.id for edit in job.edits)
+        job.chunks.insert(1, tuple(edit.schedule.id for edit in touched))
+        return self._write(job)
 
     def _on_unavailable(self, job: Job, detail: str, now: Now) -> list[Effect]:
         """Try again later: for ever when the node itself wants it, a few times when a person waits."""
+        if self.stopping and not job.doubtful:
+            return self._stop(job)
         job.tries += 1
+        effects: list[Effect] = []
         if job.request_id is not None and job.tries > TRIES:
-            gone = self._answer(job, Refusal(RefusalCode.UNAVAILABLE, f"the store does not take it: {detail}"))
+            effects = self._answer(job, Refusal(RefusalCode.UNAVAILABLE, f"the store does not take it: {detail}"))
             if not job.doubtful:
-                return gone
-            job = Job(Recheck(), chunks=deque(job.chunks), tries=job.tries, doubtful=True)
-            return gone + self._later(job, now)
-        return self._later(job, now)
-
-    def _later(self, job: Job, now: Now) -> list[Effect]:
+                return effects
+            job.request_id = None  # Whether it is durable has to be known even so (CAT-5).
         self.waiting.append((now.mono_us + self.settings.store_retry_us * min(job.tries, 8), job))
         self.waiting.sort(key=lambda item: item[0])
-        return []
+        return effects
+
+    def _stop(self, job: Job) -> list[Effect]:
+        """CAT-6: the node drains, and what is left of the job is not begun."""
+        if job.doubtful:
+            message = "the node is stopping, and does not know whether the store has it"
+            return self._answer(job, Refusal(RefusalCode.UNAVAILABLE, message))
+        done = job.tally.added + job.tally.changed + job.tally.retired
+        message = "the node is stopping" + (f": {done} schedules were stored before that" if done else "")
+        return self._answer(job, Refusal(RefusalCode.STOPPING, message))
 
     def _retry(self, now: Now) -> list[Effect]:
         effects: list[Effect] = []
@@ -334,6 +386,13 @@ class Catalog:
         if isinstance(answer, Refusal):
             return [Publish(Ignored(type(job.task).__name__, answer.message))]
         return []
+
+
+def _stands(wanted: Schedule, found: Schedule | None) -> bool:
+    """Whether the store holds this edit; fires may have moved its cursor since."""
+    if found is None:
+        return False
+    return (found.rev, found.hash, found.since_us) == (wanted.rev, wanted.hash, wanted.since_us)
 
 
 def _standing_notice(schedule: Schedule) -> ScheduleParked | ScheduleQuarantined | None:

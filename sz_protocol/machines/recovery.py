@@ -21,7 +21,7 @@ from sz_protocol.kernel.now import Now, WakeReason, Wakeup
 from sz_protocol.notices import StoreTroubled
 from sz_protocol.ops import Ops
 from sz_protocol.queries import Query, SchedulesById, UnfinishedRuns
-from sz_protocol.records import Run, Schedule
+from sz_protocol.records import CLAIMS_PER_TERM, Run, Schedule
 from sz_protocol.settings import Settings
 
 
@@ -49,14 +49,19 @@ class Recovery:
     op: int | None = None
     query: Query | None = None
     page: tuple[Run, ...] | None = None
+    full: bool = False
+    """Whether more may follow behind the page at hand."""
+    own_from_row: int = 0
+    """Rows from here on are of this life: what people asked for while pages were being read."""
     retry_at_us: int | None = None
     outbox: list[RunsFound | RunsRecovered] = Factory(list)
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
         """Take one fact."""
         match event:
-            case Started():
+            case Started(term=term):
                 self.state = move(MOVES, self.state, event)
+                self.own_from_row = term * CLAIMS_PER_TERM
                 return self._ask(UnfinishedRuns(limit=self.settings.page_rows))
             case ReadDone(op=op, rows=rows) if op == self.op:
                 self.op = None
@@ -81,10 +86,11 @@ class Recovery:
         self.op, self.query = self.ops.next(), query
         return [Read(self.op, query)]
 
-    def _on_page(self, runs: tuple[Run, ...]) -> list[Effect]:
+    def _on_page(self, rows: tuple[Run, ...]) -> list[Effect]:
+        runs = tuple(run for run in rows if run.row < self.own_from_row)
         if not runs:
             return self._finish()
-        self.page = runs
+        self.page, self.full = runs, len(runs) == self.settings.page_rows
         ids = tuple(dict.fromkeys(run.schedule_id for run in runs if run.schedule_id))
         return self._ask(SchedulesById(ids))
 
@@ -92,7 +98,7 @@ class Recovery:
         schedules = {schedule.id: schedule for schedule in rows}
         self.outbox.append(RunsFound(page, tuple(schedules.get(run.schedule_id) for run in page)))
         self.page = None
-        if len(page) < self.settings.page_rows:
+        if not self.full:
             return self._finish()
         return self._ask(UnfinishedRuns(after_row=page[-1].row, limit=self.settings.page_rows))
 

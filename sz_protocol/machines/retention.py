@@ -1,4 +1,9 @@
-"""How long the ledger remembers: sweeps finished rows past their time, a bounded batch at a time."""
+"""How long the ledger remembers: sweeps finished rows past their time, a bounded batch at a time.
+
+KEEP-1 no sweep makes an instant fire again: a row leaves the store only when it is DONE, and its schedule's cursor,
+which never regresses, has passed its fire time already. (The idempotency key of a manual run is remembered as long
+as its row.) KEEP-2 sweeps keep up with the rows that are made: a busy node sweeps more often.
+"""
 
 from attrs import define
 
@@ -17,6 +22,8 @@ class Retention:
     settings: Settings
     ops: Ops
     due_us: int | None = None
+    claims: int = 0
+    """How many claims had been made at the last sweep: no row is made without one."""
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
         """Take one fact."""
@@ -25,8 +32,8 @@ class Retention:
                 self.due_us = now.mono_us + self.settings.retention_every_us
             case StopRequested():
                 self.due_us = None
-            case _ if self.due_us is not None and now.mono_us >= self.due_us:
-                self.due_us = now.mono_us + self.settings.retention_every_us
+            case _ if self._due(now):
+                self.due_us, self.claims = now.mono_us + self.settings.retention_every_us, self.ops.claims
                 # Whoever does not know the time does not know what is old; the next sweep may.
                 return self._sweep(now) if now.trusted else []
         return []
@@ -35,7 +42,13 @@ class Retention:
         """The next sweep."""
         if self.due_us is None:
             return None
-        return Wakeup(max(self.due_us, now.mono_us + 1), WakeReason.HOUSEKEEPING)
+        at_us = now.mono_us if self._due(now) else self.due_us
+        return Wakeup(max(at_us, now.mono_us + 1), WakeReason.HOUSEKEEPING)
+
+    def _due(self, now: Now) -> bool:
+        if self.due_us is None:
+            return False
+        return now.mono_us >= self.due_us or self.ops.claims - self.claims > self.settings.retention_rows // 2
 
     def _sweep(self, now: Now) -> list[Effect]:
         assert self.settings.retention_us is not None, "a sweep is due only where a retention is set"

@@ -76,7 +76,9 @@ def edit_apply(existing: Schedule | None, definition: Definition, source: str, c
     if existing.definition.trigger != definition.trigger:
         edited, runs = _carry_on(existing, edited, Reason.SUPERSEDED, context)
     if existing.state is ScheduleState.PAUSED:
-        return Edit(edited, existing.cursor_us, runs)
+        # It stays paused, with the next due time of its new trigger: what passes it until then is accounted for.
+        following = standing(edited, context).next_due_us
+        return Edit(evolve(edited, next_due_us=following), existing.cursor_us, runs)
     return Edit(standing(edited, context), existing.cursor_us, runs)
 
 
@@ -101,11 +103,14 @@ def _create(definition: Definition, hash_: bytes, source: str, context: Context)
 
 
 def edit_retire(existing: Schedule, context: Context) -> Edit | None:
-    """CAT-2: out of its source, not out of the store."""
+    """CAT-2: out of its source, not out of the store. What was due and undecided is accounted for now: the schedule
+    may never come back."""
     if existing.state is ScheduleState.RETIRED:
         return None
     reason = f"no longer in {existing.source}"
-    return Edit(_stand_still(existing, ScheduleState.RETIRED, reason, context), existing.cursor_us)
+    retired = _stand_still(existing, ScheduleState.RETIRED, reason, context)
+    retired, runs = _carry_on(existing, retired, Reason.RETIRED, context)
+    return Edit(retired, existing.cursor_us, runs)
 
 
 def edit_pause(existing: Schedule, reason: str, context: Context) -> Edit | Refusal:
