@@ -90,7 +90,8 @@ def decide_misfire(
     reason = Reason.COALESCED if policy is MisfirePolicy.LATEST else Reason.MISFIRE
     verdicts += [Verdict(at, Outcome.SKIPPED, reason) for at in fresh[:-1]]
     covers = tuple(fresh[:-1]) if policy is MisfirePolicy.LATEST else ()
-    verdicts.append(Verdict(fresh[-1], reason=Reason.CATCH_UP if covers else "", covers=covers))
+    # What stands for others waits for its turn, as every catch-up does: skipped, it would take them all with it.
+    verdicts.append(Verdict(fresh[-1], reason=Reason.CATCH_UP if covers else "", covers=covers, queued=bool(covers)))
     return verdicts
 
 
