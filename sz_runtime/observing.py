@@ -5,7 +5,9 @@ import structlog
 from sz_protocol.notices import (
     AttemptFailed,
     ClockStepped,
+    ComponentChanged,
     Ignored,
+    NodeFailed,
     Notice,
     RunsRecorded,
     RunUnresponsive,
@@ -53,8 +55,24 @@ class LogObserver:
                 log.error("run_would_not_stop", schedule=id_, row=row, attempt=attempt)
             case SteppedDown(term=term):
                 log.critical("stepped_down", term=term, because="another process took the store")
+            case ComponentChanged():
+                self._log_component(notice)
+            case NodeFailed(component=component, reason=reason):
+                log.critical("node_failed", component=component, reason=reason, meanwhile="everything else is stopped")
             case Ignored(what=what, reason=reason):
                 log.info("ignored", what=what, reason=reason)
+
+    def _log_component(self, change: ComponentChanged) -> None:
+        fields = {"component": change.name, **({"reason": change.reason} if change.reason else {})}
+        match change.state:
+            case "failed" | "stuck":
+                self._log.error(f"component_{change.state}", **fields)
+            case "backing_off" | "cancelling":
+                self._log.warning(f"component_{change.state}", **fields)
+            case "running" | "stopped":
+                self._log.info(f"component_{change.state}", **fields)
+            case _:
+                self._log.debug(f"component_{change.state}", **fields)
 
     def _log_bad(self, run: Run) -> None:
         assert run.state is RunState.DONE, "an outcome is the end"
