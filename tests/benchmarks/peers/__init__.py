@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 SCRIPTS = Path(__file__).parent
+PATIENCE_S = 120
 
 
 def run_peer(store: str, count: int) -> list[tuple[str, float]]:
@@ -23,7 +24,7 @@ def run_peer(store: str, count: int) -> list[tuple[str, float]]:
     ):
         figure = _run(python, script, store, str(count)) if python else None
         if figure is None:
-            sys.stderr.write(f"{who} is not installed: left out\n")
+            sys.stderr.write(f"{who}: left out (not installed, or not done in time)\n")
         else:
             figures.append((who, figure))
     return figures
@@ -48,14 +49,18 @@ def _run(python: str, script: str, *args: str) -> float | None:
 
 def _run_json(python: str, script: str, *args: str) -> list[float] | None:
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            [python, str(SCRIPTS / script), *args],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [python, str(SCRIPTS / script), *args],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            sys.stderr.write(f"{script} {' '.join(args)}: not done within {PATIENCE_S} s\n")
+            return None
     if done.returncode != 0:
         sys.stderr.write(done.stderr[-300:] + "\n")
         return None

@@ -38,7 +38,7 @@ async def fires(kind, count):
     global done, wanted
     done, wanted = asyncio.Event(), count
     async with AsyncScheduler(data_store=store_of(kind), max_concurrent_jobs=100) as scheduler:
-        due = datetime.now(UTC) + timedelta(seconds=1.5 + count / (3_000 if kind == "memory" else 60))
+        due = datetime.now(UTC) + timedelta(seconds=1.5 + count / (900 if kind == "memory" else 30))
         for n in range(count):
             await scheduler.add_schedule(job, IntervalTrigger(hours=1, start_time=due), id=str(n))
         assert datetime.now(UTC) < due, "added too late"
