@@ -52,7 +52,7 @@ def sqlite(count: int = 10_000) -> list[Row]:
             path = Path(folder) / "bench.db"
             fires, _ = ours(partial(SqliteStore, path), count, backend)
         rows.append(Row("T2", work, f"schedulezero, {backend}", fires, "outcomes/s"))
-    rows += [Row("T2", work, who, figure, "outcomes/s") for who, figure in run_peer("sqlite", min(count, 2_000))]
+    rows += [Row("T2", work, who, figure, "outcomes/s") for who, figure in run_peer("sqlite", min(count, 1_000))]
     return rows
 
 

@@ -52,7 +52,7 @@ async def fires(kind, count):
     global done, wanted
     done, wanted = asyncio.Event(), count
     scheduler = make(kind)
-    due = datetime.now() + timedelta(seconds=1.5 + count / (5_000 if kind == "memory" else 150))
+    due = datetime.now() + timedelta(seconds=1.5 + count / (5_000 if kind == "memory" else 50))
     for n in range(count):
         scheduler.add_job(job, "interval", hours=1, start_date=due, id=str(n))
     scheduler.start()
