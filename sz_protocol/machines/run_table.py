@@ -226,7 +226,8 @@ class RunTable:
         while self.deadlines and self.deadlines[0][0] <= now.mono_us:
             _, row, attempt, reason = heappop(self.deadlines)
             run = self.runs.get(row)
-            if run is not None and attempt in (0, run.attempt):
+            # The time-out of an attempt is over with it: a run between two attempts has its back-off to wait out.
+            if run is not None and (not attempt or (attempt == run.attempt and row in self.executing)):
                 passed.append((run, reason))
         return passed
 
