@@ -18,6 +18,9 @@ TIMEOUT_S = 130.0
 """A little longer than a server waits for its own node."""
 
 
+RETRY_S = 0.02
+
+
 class NoServer(ControlError):
     """Nobody listens there."""
 
@@ -78,7 +81,7 @@ class ControlClient:
         try:
             connection.settimeout(self._timeout_s)
             with address_of(self._path) as address:
-                connection.connect(address)
+                self._reach(connection, address)
             uid = peer_of(connection)
             if not is_trusted(uid) and os.geteuid() != 0:
                 raise WrongServer(f"{self._path}: is served by another user (uid {uid}); refusing to talk to it")
@@ -95,6 +98,18 @@ class ControlClient:
             connection.close()
             raise
         return connection
+
+    def _reach(self, connection: socket.socket, address: str) -> None:
+        """Connect; where the line of those who wait is full, stand in line."""
+        while True:
+            try:
+                return connection.connect(address)
+            except BlockingIOError:
+                if time.monotonic() > self._until:
+                    raise ControlError(
+                        f"{self._path}: the server accepts nobody within {self._timeout_s:.0f} s"
+                    ) from None
+                time.sleep(RETRY_S)
 
     def _greeted(self, expected: Expected | None) -> ControlHello:
         hello = self._receive()

@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import structlog
-from anyio.abc import TaskGroup, UNIXSocketStream
+from anyio.abc import TaskGroup
 
 from sz_protocol.codec import MAX_BYTES
 from sz_protocol.kernel.errors import DecodeError
@@ -22,8 +23,57 @@ IDLE_S = 60.0
 """How long a connection may say nothing."""
 FRAME_S = 10.0
 """How long one frame may take, either way."""
+LINGER_S = 1.0
 _CHUNK = 64 * 1024
 _log = structlog.get_logger("schedulezero.control")
+
+
+class Stream:
+    """One connection. Waits for its socket through anyio, which serves both event loops alike."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        self._socket = connection
+
+    def __enter__(self) -> "Stream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        anyio.notify_closing(self._socket)
+        self._socket.close()
+
+    async def receive(self, limit: int) -> bytes:
+        """Some bytes. Raises EOFError at the end."""
+        await anyio.lowlevel.checkpoint()
+        while True:
+            try:
+                data = self._socket.recv(limit)
+            except BlockingIOError:
+                await anyio.wait_readable(self._socket)
+                continue
+            if not data:
+                raise EOFError
+            return data
+
+    async def exactly(self, size: int) -> bytes:
+        """So many bytes; memory follows what has arrived, not what was announced."""
+        data = bytearray()
+        while len(data) < size:
+            data += await self.receive(min(size - len(data), _CHUNK))
+        return bytes(data)
+
+    async def send(self, data: bytes) -> None:
+        """All of it."""
+        left = memoryview(data)
+        while left:
+            try:
+                left = left[self._socket.send(left) :]
+            except BlockingIOError:
+                await anyio.wait_writable(self._socket)
+
+    def end(self) -> None:
+        """Nothing more will be sent."""
+        self._socket.shutdown(socket.SHUT_WR)
 
 
 class ControlServer:
@@ -49,25 +99,23 @@ class ControlServer:
                     await anyio.sleep(0.5)
                     continue
                 try:
-                    await self._admit(connection, tasks)
-                except (OSError, ValueError):  # it has left already
+                    self._admit(connection, tasks)
+                except OSError:  # it has left already
                     connection.close()
 
-    async def _admit(self, connection: socket.socket, tasks: TaskGroup) -> None:
+    def _admit(self, connection: socket.socket, tasks: TaskGroup) -> None:
         uid = peer_of(connection)
         if not is_trusted(uid) or self._connections >= MAX_CONNECTIONS:
             why = "too many connections" if is_trusted(uid) else "another user"
             _log.warning("control_connection_refused", because=why, uid=uid)
             connection.close()
             return
-        connection.setblocking(False)
-        stream = await UNIXSocketStream.from_socket(connection)
         self._connections += 1
-        tasks.start_soon(self._converse, stream)
+        tasks.start_soon(self._converse, Stream(connection))
 
-    async def _converse(self, stream: UNIXSocketStream) -> None:
+    async def _converse(self, stream: Stream) -> None:
         try:
-            async with stream:
+            with stream:
                 await self._send(stream, self._service.hello())
                 try:
                     while True:
@@ -75,37 +123,38 @@ class ControlServer:
                 except DecodeError as error:
                     _log.warning("control_request_unreadable", error=str(error))
                     await self._send(stream, self._service.misunderstood(error))
-        except TimeoutError:
+                    await _let_it_read(stream)
+        except TimeoutError:  # an OSError too: first
             _log.info("control_connection_timed_out")
-        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+        except (EOFError, OSError):
             pass  # the client has left
+        except Exception:
+            # A mistake of ours in answering one request must not take the link from the others.
+            _log.exception("control_request_failed")
         finally:
             self._connections -= 1
 
-    async def _send(self, stream: UNIXSocketStream, frame: bytes) -> None:
+    async def _send(self, stream: Stream, frame: bytes) -> None:
         with anyio.fail_after(self._frame_s):
             await stream.send(HEAD.pack(len(frame)) + frame)
 
-    async def _receive(self, stream: UNIXSocketStream) -> bytes:
+    async def _receive(self, stream: Stream) -> bytes:
         with anyio.fail_after(self._idle_s):
             head = await stream.receive(1)
         with anyio.fail_after(self._frame_s):
-            head += await _exactly(stream, HEAD.size - 1)
+            head += await stream.exactly(HEAD.size - 1)
             (size,) = HEAD.unpack(head)
             if size > MAX_BYTES:
                 raise DecodeError(f"a frame of {size} bytes, but {MAX_BYTES} are the limit")
-            return await _exactly(stream, size)
+            return await stream.exactly(size)
 
 
-async def _exactly(stream: UNIXSocketStream, size: int) -> bytes:
-    """So many bytes; memory follows what has arrived, not what was announced."""
-    parts: list[bytes] = []
-    left = size
-    while left:
-        part = await stream.receive(min(left, _CHUNK))
-        parts.append(part)
-        left -= len(part)
-    return b"".join(parts)
+async def _let_it_read(stream: Stream) -> None:
+    """A close that leaves data unread takes the last answer away from the other end: wait a little for its end."""
+    stream.end()
+    with anyio.move_on_after(LINGER_S):
+        while True:
+            await stream.receive(_CHUNK)
 
 
 @asynccontextmanager

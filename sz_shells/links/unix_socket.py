@@ -11,7 +11,7 @@ from pathlib import Path
 
 MAX_ADDRESS = 107 if sys.platform == "linux" else 103
 """Bytes that fit into sockaddr_un, its final zero not counted."""
-BACKLOG = 16
+BACKLOG = 128
 HEAD = struct.Struct("!I")
 """A frame follows its length."""
 
@@ -21,18 +21,16 @@ class ControlError(Exception):
 
 
 @contextmanager
-def address_of(path: Path) -> Iterator[str]:
+def address_of(path: Path, *, meant: Path | None = None) -> Iterator[str]:
     """An address for bind and connect, also where the path is longer than a socket address may be (on Linux: through
-    an open descriptor of its directory). Raises ControlError, OSError."""
+    an open descriptor of its directory). Raises ControlError, which names the path that is `meant`, and OSError."""
     raw = os.fsencode(path)
     if len(raw) <= MAX_ADDRESS:
         yield str(path)
         return
     if not os.path.isdir("/proc/self/fd"):
         shorter = "put the deployment into a shorter directory, or set components.control.enabled: false"
-        raise ControlError(
-            f"{path}: is {len(raw)} bytes long, but a socket's path has at most {MAX_ADDRESS}; {shorter}"
-        )
+        raise ControlError(f"{meant or path}: is too long: a socket's path has at most {MAX_ADDRESS} bytes; {shorter}")
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{directory}/{path.name}"
@@ -51,7 +49,7 @@ def listen_at(path: Path) -> socket.socket:
     inner.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with address_of(inner) as address:
+        with address_of(inner, meant=path) as address:
             listener.bind(address)
         os.chmod(inner, 0o600)
         listener.listen(BACKLOG)
