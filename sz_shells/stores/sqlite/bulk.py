@@ -6,7 +6,7 @@ per row would fight for it a thousand times with a busy event loop. The price: a
 matched, not which. When a count is not what it should be, `Bulk` raises Mismatch, the transaction is rolled back, and
 `exact.py` goes through the group row by row.
 
-What touches a schedule or a run twice flushes in between, so within a flush the order cannot matter.
+What touches a schedule or a run for the second time flushes first: a statement that meets a row twice counts it once.
 """
 
 from collections.abc import Callable, Sequence

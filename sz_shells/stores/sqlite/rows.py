@@ -18,6 +18,7 @@ import msgpack
 
 from sz_protocol.definition import Definition, MisfirePolicy
 from sz_protocol.definition_wire import decode_definition, encode_definition
+from sz_protocol.kernel.errors import DecodeError
 from sz_protocol.records import Attempt, Outcome, Run, RunKind, RunState, Schedule, ScheduleState
 
 Row = tuple[Any, ...]
@@ -40,7 +41,7 @@ OUTCOMES: dict[Outcome | None, int | None] = {
     Outcome.MISSED: 5,
     Outcome.LOST: 6,
 }
-KINDS = {RunKind.SCHEDULED: 1, RunKind.MANUAL: 2, RunKind.BACKFILL: 3}
+KINDS = {RunKind.SCHEDULED: 1, RunKind.MANUAL: 2, RunKind.BACKFILL: 3, RunKind.MONOTONIC: 4}
 CATCH_UPS = {None: 0, MisfirePolicy.SKIP: 1, MisfirePolicy.LATEST: 2, MisfirePolicy.ALL: 3}
 
 ACTIVE = SCHEDULE_STATES[ScheduleState.ACTIVE]
@@ -214,7 +215,7 @@ def definition_row(schedule: Schedule) -> Row:
 # Rows come out of the database as one JSON text, so blobs travel in hexadecimal (see reads.py).
 
 SCHEDULE_OUT = (
-    "s.rev", "s.state", "s.cursor_us", "s.next_due_us", "s.source", "d.uid", "hex(d.hash)", "d.created_us",
+    "s.id", "s.rev", "s.state", "s.cursor_us", "s.next_due_us", "s.source", "d.uid", "hex(d.hash)", "d.created_us",
     "d.since_us", "d.reason", "d.catch_up", "d.catch_up_until_us", "hex(d.definition)",
 )  # fmt: skip
 RUN_OUT = (
@@ -227,11 +228,15 @@ ATTEMPT_OUT = ("row", "attempt", "outcome", "reason", "started_us", "finished_us
 
 def schedule_from(out: Sequence[Any]) -> Schedule:
     """A row of SCHEDULE_OUT. Raises DecodeError for a definition that this version cannot read."""
-    rev, state, cursor_us, next_due_us, source, uid, digest, created_us, since_us, reason, *rest = out
+    name, rev, state, cursor_us, next_due_us, source, uid, digest, created_us, since_us, reason, *rest = out
     catch_up, until_us, wire = rest
+    try:
+        definition = _definition(wire)
+    except DecodeError as error:
+        raise DecodeError(f"schedule {name}: {error}") from error
     return Schedule(
         uid,
-        _definition(wire),
+        definition,
         bytes.fromhex(digest),
         source,
         rev,
