@@ -8,12 +8,20 @@ from cyclopts import App, CycloptsError
 from sz_shells.cli.common import USAGE
 
 COMMANDS = {
-    "run": ("sz_shells.cli.run:run", "Run the schedules of a configuration."),
+    "demo": ("sz_shells.cli.demo:demo", "Watch a server work, be killed, and lose nothing."),
+    "init": ("sz_shells.cli.init:init", "Write a small configuration and handler module that run at once."),
     "check": ("sz_shells.cli.check:check", "Check a configuration: file, line and key of all that is wrong."),
+    "run": ("sz_shells.cli.run:run", "Run the schedules of a configuration."),
+    "status": ("sz_shells.cli.status:status", "Show a deployment: its server, its schedules, what is due next."),
     "runs": ("sz_shells.cli.runs:runs", "Show the ledger: what became of every due instant."),
     "why": ("sz_shells.cli.why:why", "Say why a schedule fired at a time, or why it did not."),
     "plan": ("sz_shells.cli.plan:plan", "Show what a configuration would fire, or what a changed one would change."),
-    "demo": ("sz_shells.cli.demo:demo", "Watch a server work, be killed, and lose nothing."),
+    "pause": ("sz_shells.cli.control:pause", "Stop firing a schedule until it is resumed."),
+    "resume": ("sz_shells.cli.control:resume", "Fire a paused schedule again."),
+    "trigger": ("sz_shells.cli.control:trigger", "Run a schedule's method once, now."),
+    "run-now": ("sz_shells.cli.control:run_now", "Run a method once, now, without a schedule."),
+    "cancel": ("sz_shells.cli.control:cancel", "Stop a run that waits or executes."),
+    "reload": ("sz_shells.cli.control:reload", "Let a running server read its configuration again."),
 }
 """Each command loads when it is used, so that `--help` stays quick; the words here are its line in that help."""
 
