@@ -105,7 +105,7 @@ def _to_node(stage: Stage, step: Start | Crash | Drain | Stall | Rewind) -> None
 def _to_clock(stage: Stage, step: StepClock | DriftClock | TrustClock) -> None:
     host = stage.hosts[step.node]
     clock, now_us = host.clock, stage.agenda.now_us
-    before_us = clock.now(now_us).utc_us
+    before_us, drift_before_ppm = clock.now(now_us).utc_us, clock.drift_ppm
     match step:
         case StepClock(us=us):
             clock.step(now_us, us)
@@ -113,17 +113,19 @@ def _to_clock(stage: Stage, step: StepClock | DriftClock | TrustClock) -> None:
             clock.drift(now_us, ppm)
         case TrustClock(trusted=trusted, error_us=error_us):
             clock.set_utc(now_us, true_utc(stage, now_us) + error_us, trusted=trusted)
-    note_clock(stage, host, before_us)
+    note_clock(stage, host, before_us, drift_before_ppm)
 
 
-def note_clock(stage: Stage, host: Host, before_us: int) -> None:
+def note_clock(stage: Stage, host: Host, before_us: int, drift_before_ppm: int) -> None:
     """Write down that a clock is not what it was, and let the node's timer follow it."""
     now_us = stage.agenda.now_us
     reading = host.clock.now(now_us)
     error_us = reading.utc_us - true_utc(stage, now_us)
     drift_ppm, trusted = host.clock.drift_ppm, host.clock.trusted
     stage.trace.add(ClockChanged(now_us, host.name, reading.utc_us - before_us, drift_ppm, trusted, error_us))
-    if host.life is not None:
+    if host.life is not None and drift_ppm != drift_before_ppm:
+        # Its timer is armed on the monotonic clock: only that one's rate moves it. A step of the wall clock is noticed
+        # when the node wakes for some other reason, as in production.
         host.life.rearm()
 
 
@@ -171,10 +173,10 @@ def heal(stage: Stage) -> None:
         server.mood = Mood()
     for host in stage.hosts.values():
         host.armed.clear()
-        before_us = host.clock.now(stage.agenda.now_us).utc_us
+        before_us, drift_before_ppm = host.clock.now(stage.agenda.now_us).utc_us, host.clock.drift_ppm
         host.clock.drift(stage.agenda.now_us, 0)
         host.clock.set_utc(stage.agenda.now_us, true_utc(stage, stage.agenda.now_us), trusted=True)
-        note_clock(stage, host, before_us)
+        note_clock(stage, host, before_us, drift_before_ppm)
         host.set_methods(())
         host.let_go()
     for name in holders(stage.hosts.values()):

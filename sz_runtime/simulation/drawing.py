@@ -40,7 +40,7 @@ from sz_runtime.simulation.steps import (
     TrustClock,
 )
 from sz_runtime.simulation.streams import stream
-from sz_runtime.simulation.workload import POOLS, draw_duration, draw_job
+from sz_runtime.simulation.workload import POOLS, draw_duration, draw_job, with_behaviour
 
 ORIGINS_UTC_US = (
     ORIGIN_UTC_US,
@@ -63,16 +63,19 @@ def draw_plan(seed: int, jobs: tuple[Job, ...] | None = None, length_us: int | N
     drawn_us = rng.randint(60, 300) * SECOND_US
     length_us = drawn_us if length_us is None else length_us
     origin_us = rng.choice(ORIGINS_UTC_US)
+    own = jobs is None
     if jobs is None:
         count = rng.choice((1, 2, 3, 3, 5, 8))
         jobs = tuple(draw_job(rng, f"s{i}", origin_us, length_us, wicked=not calm) for i in range(count))
+    else:
+        jobs = tuple(with_behaviour(rng, job, wicked=not calm) for job in jobs)
     nodes = (NodePlan("a", "db", remote=rng.random() < 0.25),)
     settings = Settings() if calm else draw_settings(rng)
     pools = tuple(dict(POOLS).items())
     plan = Plan(seed, jobs, (), nodes, settings, pools, origin_us, calm=calm)
     if calm:
         return evolve(plan, steps=(Start("a"), Advance(length_us)))
-    return _with_faults(plan, rng, length_us)
+    return _with_faults(plan, rng, length_us, edited=own)
 
 
 def draw_settings(rng: Random) -> Settings:
@@ -97,7 +100,7 @@ def draw_settings(rng: Random) -> Settings:
 # --- faults --------------------------------------------------------------------------------------------------
 
 
-def _with_faults(plan: Plan, rng: Random, length_us: int) -> Plan:
+def _with_faults(plan: Plan, rng: Random, length_us: int, *, edited: bool) -> Plan:
     chosen = [kind for kind in FAULTS if rng.random() < 0.35] or [rng.choice(FAULTS)]
     if plan.nodes[0].remote:
         chosen.append(network_faults)
@@ -114,7 +117,8 @@ def _with_faults(plan: Plan, rng: Random, length_us: int) -> Plan:
     for kind in chosen:
         for _ in range(rng.randint(1, 5)):
             planned += kind(rng, plan, rng.randint(0, length_us))
-    edits = _edits(rng, plan, length_us)
+    # A user's schedules are simulated as they are: nobody rewrites them half-way.
+    edits = _edits(rng, plan, length_us) if edited else ((), [])
     plan = evolve(plan, jobs=plan.jobs + edits[0], first_jobs=tuple(range(len(plan.jobs))))
     planned += edits[1]
     steps = as_steps(((at, step) for at, step in planned if at <= length_us), length_us)
@@ -135,9 +139,11 @@ def as_steps(planned: Iterable[tuple[int, Step]], length_us: int) -> tuple[Step,
 
 def _settle_us(plan: Plan, planned: Planned) -> int:
     """How long healed nodes may take: time-outs, back-offs and queues, and a clock that was ahead to be caught up."""
+    misfires = [job.definition.misfire for job in plan.jobs]
     ahead_us = sum(step.us for _, step in planned if isinstance(step, StepClock) and step.us > 0)
     ahead_us += max((step.error_us for _, step in planned if isinstance(step, TrustClock)), default=0)
     back_us = max((job.definition.retry.max_us for job in plan.jobs), default=0)
+    back_us += max((int(m.max * SECOND_US / m.rate_per_s) for m in misfires if m.rate_per_s is not None), default=0)
     stalls_us = max((step.us for _, step in planned if isinstance(step, Stall)), default=0)
     return HEALING_US + ahead_us + 2 * back_us + stalls_us + plan.settings.clock_settle_us
 

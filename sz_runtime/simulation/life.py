@@ -227,5 +227,6 @@ class Life:
 def _about(notice: object) -> tuple[str, str]:
     """Whom a notice concerns and what it says, as text."""
     about = getattr(notice, "schedule_id", getattr(notice, "what", ""))
-    parts = [getattr(notice, name, None) for name in ("row", "attempt", "outcome", "reason", "step_us", "detail")]
-    return str(about), " ".join(str(part) for part in parts if part is not None)
+    names = ("attempt", "outcome", "reason", "step_us", "held", "detail", "term")
+    parts = [f"{name}={getattr(notice, name)}" for name in names if getattr(notice, name, None) not in (None, "")]
+    return str(about), " ".join(parts)

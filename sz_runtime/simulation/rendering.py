@@ -71,11 +71,33 @@ def _execution(record: f.ExecutionStarted | f.ExecutionEnded | f.CancelAsked) ->
 
 
 def _plain(record: f.Noted) -> str:
-    """The kind of the record and its fields, as they are."""
-    words = []
-    for field in fields(type(record)):
-        if field.name not in ("at_us", "node"):
-            words.append(f"{field.name}={getattr(record, field.name)}")
+    """What needs little wording."""
+    match record:
+        case f.TermTaken(holder=holder, term=term):
+            return f"gave term {term} to {holder}"
+        case f.NodeStarted(incarnation=incarnation, term=term, utc_us=utc_us):
+            return f"started: life {incarnation}, term {term}, its wall clock says {clock(utc_us)}"
+        case f.StartFailed(why=why):
+            return f"could not start: {why}"
+        case f.NodeCrashed(point=point):
+            return "crashed" if point == "any" else f"crashed: {point}"
+        case f.NodeStopped(why=why):
+            return f"stopped: {why}"
+        case f.Stalled(kind=kind, until_us=until_us):
+            return f"stands still ({kind}) until {until_us / 1e6:.6f}"
+        case f.Asked(command=command, schedule_id=about):
+            return f"was asked: {command} {about}".rstrip()
+        case f.Answered(answer=answer, detail=detail):
+            return f"answered: {answer} {detail}".rstrip()
+        case f.Told(notice=notice, about=about, detail=detail):
+            return " ".join(word for word in ("told", notice, about, detail) if word)
+        case f.Failed(writer=writer, op=op, reason=reason, committed=committed):
+            return f"refused write {op} of {writer}: {reason}{' (it is durable)' if committed else ''}"
+        case f.TransactionLost(writer=writer, op=op, torn=torn):
+            return f"lost write {op} of {writer}{' (torn)' if torn else ''}"
+        case f.Rewound(to_us=to_us):
+            return f"was restored from the copy made at {to_us / 1e6:.6f}"
+    words = [f"{field.name}={getattr(record, field.name)}" for field in fields(type(record))[2:]]
     return " ".join([type(record).__name__, *words])
 
 

@@ -30,6 +30,8 @@ from sz_runtime.simulation.step_lines import ScenarioError, line_to_step, step_t
 from sz_runtime.simulation.steps import Step
 
 GOLDEN = re.compile(r"\s+>")
+FINISH = "finish"
+"""The last line of a scenario: heal, settle, count."""
 HEAD = ("seed", "calm", "origin", "settings", "pool", "node", "job", "first", "settle")
 HANDLER = "sim"
 """The handler of a job that names none; its method is then the schedule's id."""
@@ -143,6 +145,8 @@ def strip_comment(line: str) -> str:
 
 def _read_line(draft: Draft, line: str) -> None:
     verb, _, rest = line.partition(" ")
+    if verb == FINISH:
+        return
     if verb not in HEAD:
         draft.steps.append(line_to_step(line))
         return

@@ -1,5 +1,6 @@
 """Workloads: schedules and handlers drawn from a seed, and a small one that is always the same."""
 
+from collections.abc import Iterable
 from random import Random
 
 from sz_protocol.definition import (
@@ -116,6 +117,17 @@ def draw_behaviour(rng: Random, *, wicked: bool, bounded: bool) -> Behaviour:
         fatal=chance(0.04),
         concurrency=concurrency,
     )
+
+
+def with_behaviour(rng: Random, job: Job, *, wicked: bool) -> Job:
+    """A job whose handler behaves as drawn; how much of its time-out it needs is a matter of luck."""
+    bounded = job.definition.timeout_us is not None
+    return Job(job.definition, draw_behaviour(rng, wicked=wicked, bounded=bounded))
+
+
+def jobs_of(definitions: Iterable[Definition]) -> tuple[Job, ...]:
+    """A user's schedules, to be simulated with handlers of ours: `draw_plan` draws how those behave."""
+    return tuple(Job(definition) for definition in definitions)
 
 
 def builtin_jobs() -> tuple[Job, ...]:

@@ -25,7 +25,7 @@ from sz_runtime.simulation.facts import Noted, Phase, Weighed
 from sz_runtime.simulation.host import Host, NodeFactory, Surroundings
 from sz_runtime.simulation.network import SimNetwork
 from sz_runtime.simulation.plan import NodePlan, Plan
-from sz_runtime.simulation.steps import Advance, Heal, Point
+from sz_runtime.simulation.steps import Advance, Heal, Point, Step
 from sz_runtime.simulation.store_server import StoreServer
 from sz_runtime.simulation.streams import stream
 from sz_runtime.simulation.trace import Trace
@@ -67,6 +67,7 @@ class World:
     seed: int
     plan: Plan = Factory(lambda self: draw_plan(self.seed), takes_self=True)
     keep: bool = False
+    healed: bool = False
     stop_at_first: bool = False
     make_node: NodeFactory = new_node
     make_executor: Callable[[Host], Executor] | None = None
@@ -106,19 +107,28 @@ class World:
 
     def run(self) -> Result:
         """Do every step of the plan, let the nodes settle, and judge."""
-        self.trace.add(Phase(0, "", "calm" if self.plan.calm else "faults"))
-        self.agenda.after(WEIGH_EVERY_US, self._weigh)
+        self.begin()
         for step in self.plan.steps:
-            act(self, step)
+            self.do(step)
             if self.stop_at_first and self.watch.violations:
                 return self.result()
         self.settle()
         return self.result()
 
+    def begin(self) -> None:
+        """Open the trace. `run` does this; whoever does the steps one by one begins here."""
+        self.trace.add(Phase(0, "", "calm" if self.plan.calm else "faults"))
+        self.agenda.after(WEIGH_EVERY_US, self._weigh)
+
+    def do(self, step: Step) -> None:
+        """Do one step."""
+        act(self, step)
+        self.healed = isinstance(step, Heal)
+
     def settle(self) -> None:
         """Heal, unless the plan has, and give the nodes time to have nothing left to do; then let the checkers see
         what the stores hold."""
-        if not self.plan.calm and not (self.plan.steps and isinstance(self.plan.steps[-1], Heal)):
+        if not self.plan.calm and not self.healed:
             act(self, Heal())
         act(self, Advance(self.plan.settle_us))
         while any(server.is_busy for server in self.stores.values()):

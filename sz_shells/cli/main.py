@@ -8,6 +8,7 @@ from cyclopts import App, CycloptsError
 from sz_shells.cli.common import USAGE
 
 COMMANDS = {
+    "simulate": ("sz_shells.cli.simulate:simulate", "Throw seeded faults at schedules in simulated time."),
     "demo": ("sz_shells.cli.demo:demo", "Watch a server work, be killed, and lose nothing."),
     "init": ("sz_shells.cli.init:init", "Write a small configuration and handler module that run at once."),
     "check": ("sz_shells.cli.check:check", "Check a configuration: file, line and key of all that is wrong."),

@@ -1,5 +1,5 @@
 """What a definition's policies promise: RunKeyDerived, OnlyActiveFires, WindowRespected, GraceRespected,
-MisfireRespected, QueueBounded, LostOnlyBySemantics, TimeoutRespected."""
+MisfireRespected, QueueBounded, LostOnlyBySemantics, RetryHonoured, TimeoutRespected."""
 
 from attrs import Factory, define
 
@@ -119,6 +119,8 @@ class Policies(Checker):
                 self._judge_misfire(record, standing)
         if record.outcome == "lost":
             self._judge_loss(record)
+        if (record.outcome, record.reason) == ("failed", "error"):
+            self._judge_retry(record)
         if record.state == "done":
             standing.waiting.pop(record.row, None)
             return
@@ -157,6 +159,12 @@ class Policies(Checker):
         if patient and record.losses < limit:
             what = f"row {record.row} of {record.schedule_id} was given up after {record.losses} of {limit} losses"
             self.report.add("LostOnlyBySemantics", record, what)
+
+    def _judge_retry(self, record: RunWritten) -> None:
+        attempts = min((d.retry.attempts for d in self.oracle.of_schedule(record.schedule_id)), default=1)
+        if record.failures < attempts:
+            what = f"row {record.row} of {record.schedule_id} has failed after {record.failures} of {attempts} failures"
+            self.report.add("RetryHonoured", record, what)
 
     def _judge_queue(self, record: RunWritten, standing: Standing) -> None:
         """Catch-up and manual runs wait whatever the policy; the others only as many as it says."""

@@ -16,7 +16,12 @@ from sz_runtime.simulation.facts import (
     TermTaken,
 )
 
-BY_RESULT = {"succeeded": "succeeded", "failed": "error"}
+REASONS = {
+    "failed": ("error", "timeout", "deadline", "unstorable_result", "unknown_method", "invalid_params"),
+    "cancelled": ("requested", "superseded", "shutdown", "retired"),
+    "lost": ("crashed",),
+}
+"""What may be said of outcomes that end an execution, or its prospect."""
 
 
 @define
@@ -98,6 +103,8 @@ class Running(Checker):
             self.report.add("ResultFence", record, f"{what}, but attempt {record.attempt} {_told(how)}")
         if record.reason == "timeout" and record.attempt not in [attempt for attempt, _ in row.claims]:
             self.report.add("ResultFence", record, f"{what}, but attempt {record.attempt} was never claimed")
+        if record.reason not in REASONS.get(record.outcome, (record.reason,)):
+            self.report.add("ResultFence", record, f"{what}, which is no reason for that")
         if not record.inserted and record.attempt != record.before_attempt:
             self.report.add("ResultFence", record, f"{what} for attempt {record.attempt}, not {record.before_attempt}")
 

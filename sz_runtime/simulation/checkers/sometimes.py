@@ -100,7 +100,7 @@ class Sometimes(Checker):
             ExecutionEnded: lambda record: self.report.count(f"execution {record.how}"),
             CancelAsked: lambda record: self.report.count(f"cancel asked {record.reason}"),
             ClockChanged: self.on_clock,
-            Answered: lambda record: self.report.count(f"answered {record.answer} {record.detail}"[:40]),
+            Answered: lambda record: self.report.count(f"answered {record.answer} {record.detail}"[:40].strip()),
         }
 
     def on_run(self, record: RunWritten) -> None:

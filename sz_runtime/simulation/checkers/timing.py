@@ -73,6 +73,8 @@ class Timing(Checker):
     beliefs: dict[str, ClockBelief] = Factory(dict)
     spreads: dict[tuple[str, str], int] = Factory(dict)
     not_before: dict[tuple[str, int], tuple[int, str]] = Factory(dict)
+    touched: dict[str, None] = Factory(dict)
+    """Nodes whose clock is not what it was."""
     memory_us: int = MEMORY_US
 
     def routes(self) -> Routes:
@@ -92,6 +94,7 @@ class Timing(Checker):
 
     def on_clock(self, record: ClockChanged) -> None:
         """A clock was changed."""
+        self.touched[record.node] = None
         settings = self.oracle.plan.settings
         belief = self._belief(record.node)
         limits = settings.clock_step_us, settings.clock_settle_us
@@ -134,7 +137,7 @@ class Timing(Checker):
         place = next(
             ((store, record.row) for store in self._stores(record.node) if (store, record.row) in self.not_before), None
         )
-        if place is None or self.beliefs.get(record.node, ClockBelief()).history[1:]:
+        if place is None or record.node in self.touched:
             return
         not_before_us, writer = self.not_before[place]
         if writer == record.node and record.utc_us < not_before_us:
