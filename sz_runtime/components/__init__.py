@@ -7,6 +7,7 @@ from sz_runtime.components.component import (
     ComponentFailed,
     Limits,
     ReloadRefused,
+    StoppedEarly,
 )
 from sz_runtime.components.manager import ComponentManager, ComponentStanding
 
@@ -19,4 +20,5 @@ __all__ = [
     "ComponentStanding",
     "Limits",
     "ReloadRefused",
+    "StoppedEarly",
 ]

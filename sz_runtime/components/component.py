@@ -23,6 +23,10 @@ class ComponentFailed(Exception):
         self.component = reason.partition(":")[0]
 
 
+class StoppedEarly(ComponentFailed):
+    """The program itself stopped the node while it was starting."""
+
+
 class CannotRun(Exception):
     """Raised by a component when another attempt would end the same way: it is given up at once."""
 

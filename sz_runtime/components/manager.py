@@ -13,7 +13,7 @@ from attrs import frozen
 from sz_protocol.components import ComponentState, StartAsked, StopAsked
 from sz_protocol.notices import ComponentChanged, NodeFailed, Notice
 from sz_runtime.components.choosing import choose
-from sz_runtime.components.component import ComponentContext, ComponentFailed
+from sz_runtime.components.component import ComponentContext, ComponentFailed, StoppedEarly
 from sz_runtime.components.reloading import reload
 from sz_runtime.components.spawning import backend_here
 from sz_runtime.components.supervisor import Supervisor
@@ -71,9 +71,11 @@ class ComponentManager:
         """Why the node went down by itself; empty while it has not."""
         self.grace_s: float | None = None
         """How long running handlers may still take, once `stop` said so."""
+        self._stopping = False
         self.warnings = [*map(str, choice.warnings)]
         """What is odd, for a person: components that only a preset wants and that cannot run, and what they said."""
         self._observers = tuple(observers)
+        self._failing_observers: list[Observer] = []
         self._since_us: dict[str, int] = {}
         self._reloading = anyio.Lock()
         if not choice.components:
@@ -95,7 +97,7 @@ class ComponentManager:
 
     async def start_all(self) -> None:
         """Start every enabled component, in the order of their dependencies. Raises ComponentFailed when one that the
-        node needs does not start; what had been started is stopped by then."""
+        node needs does not start (StoppedEarly: because of `stop`); what had been started is stopped by then."""
         for warning in self.warnings:
             _log.warning("component_not_started", problem=warning)
         await self._start(self._names)
@@ -153,6 +155,7 @@ class ComponentManager:
         """Ask everything to stop, without waiting: `wait` returns when it has. With `grace_s`, running handlers get so
         long, instead of what the configuration says; a second call shortens a stop that is under way."""
         self.grace_s = grace_s
+        self._stopping = True
         scheduler = self.scheduler
         if grace_s is not None and scheduler is not None:
             scheduler.hurry(grace_s)
@@ -166,7 +169,7 @@ class ComponentManager:
     async def _start(self, names: tuple[str, ...]) -> None:
         if self._supervisor.machine.at_rest:
             self.backend = self.backend or backend_here()
-            self.started_us, self.failed, self.grace_s = _utc_us(), "", None
+            self.started_us, self.failed, self.grace_s, self._stopping = _utc_us(), "", None, False
         try:
             failure = await self._supervisor.ask(StartAsked, names)
         except BaseException:
@@ -174,6 +177,8 @@ class ComponentManager:
             with anyio.CancelScope(shield=True):
                 await self._supervisor.ask(StopAsked, names)
             raise
+        if failure and self._stopping:
+            raise StoppedEarly(failure)
         if failure:
             failed = ComponentFailed(failure)
             raise failed from self._supervisor.errors.get(failed.component)
@@ -225,7 +230,7 @@ class ComponentManager:
         _log.warning("component_warning", problem=warning)
 
     def observe(self, notice: Notice) -> None:
-        """Pass a notice to the observers. One that raises is reported and harms nobody else."""
+        """Pass a notice to the observers. One that raises is reported, once, and harms nobody else."""
         match notice:
             case ComponentChanged(name=name):
                 self._since_us[name] = _utc_us()
@@ -237,8 +242,10 @@ class ComponentManager:
         for observer in (*self._observers, *([broker.publish] if broker is not None else [])):
             try:
                 observer(notice)
-            except Exception:
-                _log.exception("observer_failed", observer=repr(observer))
+            except Exception as error:
+                if observer not in self._failing_observers:
+                    self._failing_observers.append(observer)
+                    _log.error("observer_failed", observer=repr(observer), error=repr(error))
 
     def _context(self, name: str, on_started: Callable[[Any], None]) -> ComponentContext:
         return ComponentContext(name, self, on_started)

@@ -1,15 +1,17 @@
 """The component `handlers`: the handler modules of this process, imported."""
 
+from collections.abc import Callable
 from functools import partial
+from threading import Thread
 
-import anyio.to_thread
 import structlog
 from attrs import evolve
 
 from sz_runtime.components import Component, ComponentContext
 from sz_runtime.config import Config
-from sz_runtime.handler_modules import import_handler_modules
+from sz_runtime.handler_modules import ModuleProblem, import_handler_modules
 from sz_runtime.handlers import LocalHandlerRegistry
+from sz_runtime.mailbox import Mailbox
 
 _log = structlog.get_logger("schedulezero.handlers")
 
@@ -24,9 +26,8 @@ class LocalHandlers:
     async def load(self, modules: tuple[str, ...]) -> list[str]:
         """Import modules, in a thread, since that can take long. What fails is reported and returned; the schedules
         that wait for it are parked, and the other modules go on."""
-        # A module that never ends its import must not hold the stop of the node.
-        load = partial(import_handler_modules, modules, self.registry)
-        problems = [str(problem) for problem in await anyio.to_thread.run_sync(load, abandon_on_cancel=True)]
+        found = await _in_thread(partial(import_handler_modules, modules, self.registry))
+        problems = [str(problem) for problem in found]
         for problem in problems:
             self._context.manager.warn(problem)
         return problems
@@ -44,6 +45,17 @@ class LocalHandlers:
         handlers = evolve(running.components.handlers, local=local)
         lines = problems or [f"handler modules imported: {', '.join(added)}"]
         return evolve(running, components=evolve(running.components, handlers=handlers)), lines
+
+
+async def _in_thread(load: Callable[[], list[ModuleProblem]]) -> list[ModuleProblem]:
+    """In a thread that holds nobody: a module that never ends its import must keep neither the node from stopping nor
+    the process from ending."""
+    mailbox: Mailbox[list[ModuleProblem]] = Mailbox()
+    mailbox.bind()
+    Thread(target=lambda: mailbox.post([load()]), name="sz-imports", daemon=True).start()
+    while not (done := mailbox.drain(1)):
+        await mailbox.wait()
+    return done[0]
 
 
 async def _serve(context: ComponentContext) -> None:

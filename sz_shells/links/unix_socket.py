@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from weakref import WeakSet
 
 MAX_ADDRESS = 107 if sys.platform == "linux" else 103
 """Bytes that fit into sockaddr_un, its final zero not counted."""
@@ -54,6 +55,7 @@ def listen_at(path: Path) -> socket.socket:
         os.chmod(inner, 0o600)
         listener.listen(BACKLOG)
         listener.setblocking(False)
+        _listening.add(listener)
         os.rename(inner, path)
         os.rmdir(nursery)
     except BaseException:
@@ -96,3 +98,16 @@ def peer_of(connection: socket.socket) -> int:
 def is_trusted(uid: int) -> bool:
     """Whether a process of this user may be at the other end: our own user, or root."""
     return uid in (os.geteuid(), 0)
+
+
+_listening: WeakSet[socket.socket] = WeakSet()
+
+
+def _let_go_in_child() -> None:
+    for listener in list(_listening):
+        listener.close()
+
+
+# A forked child (a handler's worker pool, say) would hold the socket of a server that was killed: clients could
+# connect, and nobody would answer.
+os.register_at_fork(after_in_child=_let_go_in_child)

@@ -64,7 +64,7 @@ def limits(config: Config) -> Limits:
     return LIMITS
 
 
-ODD = Component(serve, limits=limits, restart=Restart(base_us=10_000, max_us=50_000, limit=5))
+ODD = Component(serve, after=("control",), limits=limits, restart=Restart(base_us=10_000, max_us=50_000, limit=5))
 USER = Component(serve, needs=("odd",), after=("scheduler",), limits=limits)
 EXTRA = evolve(ODD, required=False, restart=Restart(base_us=10_000, max_us=50_000))
 NEEDS_WEB = Component(serve, needs=("tornado",))

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from sz_protocol.notices import ComponentChanged, NodeFailed, Notice
-from sz_runtime.components import ComponentFailed, ComponentManager
+from sz_runtime.components import ComponentFailed, ComponentManager, StoppedEarly
 from sz_runtime.config import Config, Plugins, parse_config
 from tests.runtime.odd_components import Deaf, diary, install
 
@@ -119,7 +119,7 @@ async def test_life_6_a_component_that_dies_comes_back_and_so_do_those_that_need
 
 async def test_a_required_component_that_is_given_up_ends_the_node_and_wait_tells() -> None:
     heard: list[Notice] = []
-    async with ComponentManager(config(odd={"dies_after": 0.01}), observers=[heard.append]) as manager:
+    async with ComponentManager(config(odd={"dies_after": 0.05}), observers=[heard.append]) as manager:
         with anyio.fail_after(10):
             await manager.wait()
         assert manager.failed == "odd: RuntimeError: it died"
@@ -163,6 +163,21 @@ async def test_a_cancelled_start_leaves_nothing_behind() -> None:
         await manager.start_all()
     assert scope.cancelled_caught
     assert set(states(manager).values()) == {"stopped"}
+
+
+async def test_a_stop_while_it_starts_is_told_apart_from_a_failure() -> None:
+    manager = ComponentManager(config(odd={"start": "hang"}))
+    async with anyio.create_task_group() as tasks:
+
+        async def start() -> None:
+            with pytest.raises(StoppedEarly):
+                await manager.start_all()
+
+        tasks.start_soon(start)
+        await until(lambda: diary == ["start odd"])
+        manager.stop()
+    assert set(states(manager).values()) == {"stopped"}
+    assert manager.failed == ""
 
 
 async def test_start_all_and_stop_all_may_be_called_from_different_tasks() -> None:

@@ -473,7 +473,7 @@ async def serve_once(path: Path, talk: Callable[[socket.socket], None]) -> "Call
         (lambda c: c.sendall(b"SSH-2.0-OpenSSH_9.2\r\n"), "what answers is something else"),
         (lambda c: c.sendall(framed(b"\xc1")), "the server's answer cannot be read"),
         (lambda c: c.sendall(framed(bytes.fromhex("9301a4746f6c64820100"))), "the server's answer cannot be read"),
-        (lambda c: time.sleep(0.5), "no answer within"),
+        (lambda c: time.sleep(0.5), "does not answer in time"),
     ],
     ids=["closes", "speaks ssh", "no msgpack", "odd fields", "silent"],
 )
