@@ -3,7 +3,7 @@
 A store joins by a subclass that says how to make its world.
 """
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from attrs import evolve
 from hypothesis import strategies as st
@@ -130,6 +130,7 @@ CHANGES: st.SearchStrategy[Change] = st.one_of(
     st.builds(InsertAttempts, st.lists(ATTEMPTS, max_size=3).map(tuple)),
     st.builds(DropRuns, TIMES, LIMITS),
 )
+ARandomWrite: TypeAlias = tuple[list[Change], int, int]
 # Mostly one change, in no stream, of the right term: what goes wrong early hides what comes after it.
 WRITES = st.tuples(
     st.lists(CHANGES, min_size=1, max_size=1) | st.lists(CHANGES, min_size=1, max_size=3),
@@ -192,18 +193,30 @@ class StoreModel(RuleBasedStateMachine):
         for session in (self.real, self.model):
             session.do(first, begun)
 
-    @rule(batch=st.lists(WRITES, min_size=4, max_size=12))
-    def write(self, batch: list[tuple[list[Change], int, int]]) -> None:
-        ops = []
-        for changes, stream, staleness in batch:
-            fence = self.model.term + staleness
-            ops.append(self.model.submit(*changes, stream=stream, fence=fence))
-            self.real.submit(*changes, stream=stream, fence=fence)
+    @rule(writes=st.lists(WRITES, min_size=4, max_size=12))
+    def write_at_once(self, writes: list[ARandomWrite]) -> None:
+        """They may share a transaction."""
+        ops = [self._submit(write) for write in writes]
         for op in ops:
-            expected, answer = self.model.answer(op), self.real.answer(op)
-            assert type(answer) is type(expected)
-            if isinstance(answer, WriteFailed) and isinstance(expected, WriteFailed):
-                assert (answer.reason, answer.refused) == (expected.reason, expected.refused)
+            self._compare(op)
+
+    @rule(writes=st.lists(WRITES, min_size=4, max_size=12))
+    def write_in_turn(self, writes: list[ARandomWrite]) -> None:
+        """Each has a transaction of its own."""
+        for write in writes:
+            self._compare(self._submit(write))
+
+    def _submit(self, write: ARandomWrite) -> int:
+        changes, stream, staleness = write
+        fence = self.model.term + staleness
+        self.model.submit(*changes, stream=stream, fence=fence)
+        return self.real.submit(*changes, stream=stream, fence=fence)
+
+    def _compare(self, op: int) -> None:
+        expected, answer = self.model.answer(op), self.real.answer(op)
+        assert type(answer) is type(expected)
+        if isinstance(answer, WriteFailed) and isinstance(expected, WriteFailed):
+            assert (answer.reason, answer.refused) == (expected.reason, expected.refused)
 
     @rule(query=QUERIES)
     def ask(self, query: Query) -> None:

@@ -24,5 +24,5 @@ class SqliteModel(StoreModel):
 
 TestSqliteAgainstMemory = SqliteModel.TestCase
 TestSqliteAgainstMemory.settings = settings(
-    max_examples=80, stateful_step_count=8, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=50, stateful_step_count=8, deadline=None, suppress_health_check=list(HealthCheck)
 )
