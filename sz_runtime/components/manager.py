@@ -152,8 +152,8 @@ class ComponentManager:
         return await self.start("control")
 
     def stop(self, grace_s: float | None = None) -> None:
-        """Ask everything to stop, without waiting: `wait` returns when it has. With `grace_s`, running handlers get so
-        long, instead of what the configuration says; a second call shortens a stop that is under way."""
+        """Ask everything to stop, without waiting: `wait` returns when it has. With `grace_s`, running handlers get no
+        more than that, instead of what the configuration says; a second call shortens a stop that is under way."""
         self.grace_s = grace_s
         self._stopping = True
         scheduler = self.scheduler
@@ -219,7 +219,7 @@ class ComponentManager:
 
     async def reload(self, config: Config | None = None) -> list[str]:
         """Apply a changed configuration (None: read it again). Returns a line for each thing that changed or
-        that needs a restart to change. Raises ConfigError or ReloadRefused; then nothing has changed."""
+        that needs a restart to change. Raises ConfigError or ReloadRefused; then the schedules stand as they did."""
         async with self._reloading:
             return await reload(self, config)
 

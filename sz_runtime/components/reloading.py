@@ -19,6 +19,8 @@ async def reload(manager: "ComponentManager", config: Config | None) -> list[str
     if config is None:
         config = _read_again(manager)
     choose(config)
+    if manager.config.is_on("scheduler") and manager.scheduler is None:
+        raise ReloadRefused("the scheduler does not run now, so that its schedules cannot be changed; try again later")
     lines: list[str] = []
     running = manager.config
     for value in list(manager.components.values()):

@@ -66,7 +66,7 @@ class Supervisor:
         self._make_context = make_context
         self._observe = observe
         self._lives: dict[tuple[str, int], Life] = {}
-        self._answers: dict[int, Settled] = {}
+        self._awaited: dict[int, Settled | None] = {}
         self._queue: deque[Event] = deque()
         self._busy = False
         self._alarm: anyio.Event | None = None
@@ -74,16 +74,21 @@ class Supervisor:
 
     async def ask(self, kind: type[StartAsked] | type[StopAsked], names: tuple[str, ...]) -> str:
         """Start or stop components, and wait until that has settled; says what failed, if anything did."""
-        request_id = self.order(kind, names)
-        while request_id not in self._answers:
-            await self.changed.wait()
-        return self._answers.pop(request_id).failure
+        self._requests += 1
+        request_id = self._requests
+        self._awaited[request_id] = None
+        try:
+            self._take(kind(request_id, names))
+            while (answer := self._awaited[request_id]) is None:
+                await self.changed.wait()
+        finally:
+            del self._awaited[request_id]
+        return answer.failure
 
-    def order(self, kind: type[StartAsked] | type[StopAsked], names: tuple[str, ...]) -> int:
-        """The same without waiting: the number of the request."""
+    def order(self, kind: type[StartAsked] | type[StopAsked], names: tuple[str, ...]) -> None:
+        """The same without waiting for the answer."""
         self._requests += 1
         self._take(kind(self._requests, names))
-        return self._requests
 
     def _take(self, event: Event) -> None:
         """Hand in a fact. What follows from it may bring more facts at once: those wait their turn."""
@@ -110,7 +115,8 @@ class Supervisor:
             case CancelComponent(name=name, life=number):
                 self._lives[name, number].scope.cancel()
             case Reply(request_id=request_id, answer=Settled() as answer):
-                self._answers[request_id] = answer
+                if request_id in self._awaited:
+                    self._awaited[request_id] = answer
             case Publish(notice=notice):
                 self._observe(notice)
             case _:

@@ -4,6 +4,8 @@ import os
 import random
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ from sz_protocol.messages import GetStatus, Status
 from sz_protocol.records import RunState
 from sz_shells.links.control_client import ControlClient, NoServer
 from sz_shells.links.unix_socket import ControlError
-from tests.faults.server import Server
+from tests.faults.server import ROOT, Server
 
 TICK = "{id: tick, handler_id: h, method: tick, trigger: {type: interval, seconds: 0.2}}"
 HANDLERS = """
@@ -65,6 +67,14 @@ def server(tmp_path: Path, anyio_backend: str) -> Iterator[Server]:
     made.kill()
 
 
+@pytest.fixture
+def plain_server(tmp_path: Path) -> Iterator[Server]:
+    """On asyncio alone, where the loop makes no difference."""
+    made = Server(tmp_path)
+    yield made
+    made.kill()
+
+
 def add_component(server: Server, name: str) -> None:
     """Install a third party's component beside the server, and switch it on."""
     info = server.folder / "odd-1.0.dist-info"
@@ -86,7 +96,7 @@ def is_up(server: Server) -> Status | None:
 
 
 def test_kill_9_leaves_a_socket_that_the_next_server_replaces(server: Server) -> None:
-    for life in (1, 2, 3):
+    for life in (1, 2):
         process = server.start()
         server.wait_for(lambda: is_up(server))
         status = is_up(server)
@@ -102,7 +112,7 @@ def test_kill_9_leaves_a_socket_that_the_next_server_replaces(server: Server) ->
 
 def test_kill_9_and_sigterm_at_any_moment_of_start_and_stop_leave_a_node_that_starts_again(server: Server) -> None:
     rng = random.Random(server.backend)
-    for _ in range(6):
+    for _ in range(4):
         process = server.start()
         time.sleep(rng.uniform(0.05, 1.0))
         if rng.random() < 0.5:
@@ -147,7 +157,8 @@ def test_sighup_applies_a_changed_file_and_refuses_a_broken_one(server: Server) 
     assert server.stop() == 0
 
 
-def test_a_second_sigterm_does_not_wait_for_deaf_handlers(server: Server) -> None:
+def test_a_second_sigterm_does_not_wait_for_deaf_handlers(plain_server: Server) -> None:
+    server = plain_server
     deaf = "{id: deaf, handler_id: h, method: deaf, params: {seconds: 60}, trigger: {type: interval, seconds: 1}}"
     server.write(deaf, h=HANDLERS)
     process = server.start()
@@ -165,7 +176,7 @@ def test_a_second_sigterm_does_not_wait_for_deaf_handlers(server: Server) -> Non
 def test_an_optional_component_that_keeps_dying_hinders_nobody(server: Server) -> None:
     add_component(server, "optional")
     server.start()
-    server.wait_for(lambda: (status := is_up(server)) and any(c.lives > 5 for c in status.components))
+    server.wait_for(lambda: (status := is_up(server)) and any(c.lives > 3 for c in status.components))
     fired = len(server.runs())
     server.wait_for(lambda: len(server.runs()) > fired + 3)
     assert "component_backing_off" in server.tail()
@@ -209,6 +220,49 @@ def test_a_socket_in_the_hands_of_a_forked_child_does_not_keep_the_next_server_f
         assert server.stop() == 0
     finally:
         os.kill(child, signal.SIGKILL)
+
+
+EMBEDDED = """
+import sys
+from sz_runtime.components import ComponentManager
+from sz_runtime.config import load_config
+
+async def main():
+    async with ComponentManager(load_config("schedulezero.yaml")):
+        print("up", flush=True)
+        await loop.sleep(3600)
+
+if sys.argv[1] == "asyncio":
+    import asyncio as loop
+    loop.run(main())
+else:
+    import trio as loop
+    loop.run(main)
+"""
+
+
+def test_ctrl_c_in_a_program_that_embeds_a_node_stops_it_in_order(server: Server) -> None:
+    (server.folder / "embedded.py").write_text(EMBEDDED)
+    process = subprocess.Popen(
+        [sys.executable, "embedded.py", server.backend],
+        cwd=server.folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        while process.stdout.readline() != "up\n":
+            assert process.poll() is None
+        server.wait_for(lambda: server.runs())
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert not (server.folder / "control.sock").exists()
+    assert all(run.state is RunState.DONE for run in server.runs())
 
 
 _FORKING = """

@@ -235,6 +235,15 @@ async def test_a_node_without_a_file_says_so_when_it_is_asked_to_read_it_again(r
         assert await manager.reload() == []
 
 
+async def test_a_reload_without_a_running_scheduler_is_refused_not_forgotten(registry: LocalHandlerRegistry) -> None:
+    async with ComponentManager(config(), registry=registry) as manager:
+        await manager.stop_component("scheduler")
+        with pytest.raises(ReloadRefused, match="the scheduler does not run now"):
+            await manager.reload(config(TICK))
+        assert await manager.start_scheduler() is not None
+        assert await manager.reload(config(TICK)) == ["schedules: 1 added"]
+
+
 async def test_concurrent_reloads_happen_one_after_the_other(registry: LocalHandlerRegistry) -> None:
     async with ComponentManager(config(), registry=registry) as manager:
         async with anyio.create_task_group() as tasks:
