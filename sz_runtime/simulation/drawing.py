@@ -56,10 +56,20 @@ Planned = list[tuple[int, Step]]
 """Steps with the true time of each."""
 
 
-def draw_plan(seed: int, jobs: tuple[Job, ...] | None = None, length_us: int | None = None) -> Plan:
-    """The plan of a seed. `jobs` replaces the drawn workload and `length_us` the drawn length."""
+Fault = Callable[[Random, Plan, int], Planned]
+"""Draws the steps of one fault that begins at a time."""
+
+
+def draw_plan(
+    seed: int,
+    jobs: tuple[Job, ...] | None = None,
+    length_us: int | None = None,
+    faults: tuple[Fault, ...] | None = None,
+) -> Plan:
+    """The plan of a seed. `jobs` replaces the drawn workload, `length_us` the drawn length, and `faults` the kinds of
+    faults to choose from: then all of them strike, and the network and other nodes are left alone."""
     rng = stream(seed, "plan")
-    calm = seed % CALM_EVERY == 0
+    calm = seed % CALM_EVERY == 0 if faults is None else not faults
     drawn_us = rng.randint(60, 300) * SECOND_US
     length_us = drawn_us if length_us is None else length_us
     origin_us = rng.choice(ORIGINS_UTC_US)
@@ -70,11 +80,13 @@ def draw_plan(seed: int, jobs: tuple[Job, ...] | None = None, length_us: int | N
     else:
         jobs = tuple(with_behaviour(rng, job, wicked=not calm) for job in jobs)
     nodes = (NodePlan("a", "db", remote=rng.random() < 0.25),)
-    settings = Settings() if calm else draw_settings(rng)
+    settings = Settings() if calm or faults is not None else draw_settings(rng)
     pools = tuple(dict(POOLS).items())
     plan = Plan(seed, jobs, (), nodes, settings, pools, origin_us, calm=calm)
     if calm:
         return evolve(plan, steps=(Start("a"), Advance(length_us)))
+    if faults is not None:
+        return _struck(evolve(plan, nodes=(NodePlan("a", "db"),)), rng, length_us, list(faults), [(0, Start("a"))])
     return _with_faults(plan, rng, length_us, edited=own)
 
 
@@ -114,13 +126,17 @@ def _with_faults(plan: Plan, rng: Random, length_us: int, *, edited: bool) -> Pl
     if rng.random() < 0.1:
         planned.insert(0, (0, TrustClock("a", False, -rng.randint(1, 40) * HOUR_US)))
         planned.append((rng.randint(1, length_us), TrustClock("a", True)))
-    for kind in chosen:
-        for _ in range(rng.randint(1, 5)):
-            planned += kind(rng, plan, rng.randint(0, length_us))
     # A user's schedules are simulated as they are: nobody rewrites them half-way.
     edits = _edits(rng, plan, length_us) if edited else ((), [])
     plan = evolve(plan, jobs=plan.jobs + edits[0], first_jobs=tuple(range(len(plan.jobs))))
-    planned += edits[1]
+    return _struck(plan, rng, length_us, chosen, planned + edits[1])
+
+
+def _struck(plan: Plan, rng: Random, length_us: int, kinds: list[Fault], planned: Planned) -> Plan:
+    """The plan with one to five faults of each kind, and what was planned before; healed at its end."""
+    for kind in kinds:
+        for _ in range(rng.randint(1, 5)):
+            planned = planned + kind(rng, plan, rng.randint(0, length_us))
     steps = as_steps(((at, step) for at, step in planned if at <= length_us), length_us)
     return evolve(plan, steps=(*steps, Heal()), settle_us=_settle_us(plan, planned))
 
@@ -236,7 +252,7 @@ def usurpers(rng: Random, plan: Plan, at_us: int) -> Planned:
     return [(at_us, Start("b", by_force=True)), (at_us + rng.randint(1, 60) * SECOND_US, Start("a", by_force=True))]
 
 
-FAULTS: tuple[Callable[[Random, Plan, int], Planned], ...] = (
+FAULTS: tuple[Fault, ...] = (
     crashes,
     drains,
     stalls,

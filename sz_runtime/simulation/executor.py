@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from random import Random
+from typing import Protocol
 
 from attrs import Factory, define
 
@@ -9,16 +10,32 @@ from sz_protocol.kernel.effects import CancelReason, CancelRun, StartRun, StartR
 from sz_protocol.kernel.events import MethodInfo, RunResult, RunsFinished
 from sz_protocol.kernel.now import SECOND_US
 from sz_protocol.records import Outcome, Reason
-from sz_runtime.ports import Complete
+from sz_runtime.ports import Complete, Executor
 from sz_runtime.simulation.agenda import Agenda
 from sz_runtime.simulation.behaviour import POISON, Behaviour, Ending, Performance, perform
 from sz_runtime.simulation.clock import SimClock
-from sz_runtime.simulation.facts import CancelAsked, ExecutionEnded, ExecutionStarted
-from sz_runtime.simulation.trace import Trace
+from sz_runtime.simulation.diary import Diary
 
 START_US = 30
 REPORT_US = 60
 """From order to handler and from its end to the node, as thread hops take."""
+
+
+class HostedExecutor(Executor, Protocol):
+    """What a simulated machine asks of an executor beside the port."""
+
+    def freeze(self, until_us: int) -> None:
+        """The process stands still until then, and its handlers with it."""
+        ...
+
+    def set_methods(self, infos: dict[tuple[str, str], MethodInfo]) -> None:
+        """What can be executed from now on, where the world decides that."""
+        ...
+
+    def let_go(self) -> None:
+        """Everything was healed: nothing wicked any more."""
+        ...
+
 
 Key = tuple[int, int]
 TAME = Performance(Ending.SUCCEEDS, SECOND_US // 100, False, 1)
@@ -38,10 +55,8 @@ class Execution:
 class SimExecutor:
     """Where the handlers of one life of one node run. They write into the trace, which survives the node."""
 
-    node: str
-    incarnation: int
     agenda: Agenda
-    trace: Trace
+    diary: Diary
     clock: SimClock
     behaviours: dict[tuple[str, str], Behaviour]
     infos: dict[tuple[str, str], MethodInfo]
@@ -73,7 +88,7 @@ class SimExecutor:
                 for start in runs:
                     self.agenda.after(START_US, self._begin, start)
             case CancelRun(row, attempt, reason):
-                self.trace.add(CancelAsked(self.agenda.now_us, self.node, row, attempt, reason))
+                self.diary.asked(row, attempt, reason)
                 self.agenda.after(START_US, self._stop, (row, attempt), reason)
 
     def close(self, timeout_s: float) -> bool:
@@ -81,11 +96,19 @@ class SimExecutor:
         self.kill()
         return True
 
+    def freeze(self, until_us: int) -> None:
+        """The process stands still, and its handlers with it."""
+        self.frozen_until_us = max(self.frozen_until_us, until_us)
+
+    def set_methods(self, infos: dict[tuple[str, str], MethodInfo]) -> None:
+        """What can be executed from now on."""
+        self.infos = infos
+
     def kill(self) -> None:
         """The process vanished, and every handler with it."""
         self.over = True
         for execution in self.running.values():
-            self._write_down(execution.start, "killed", "")
+            self.diary.ended(execution.start, self._pool(execution.start), "killed")
         self.running.clear()
 
     def let_go(self) -> None:
@@ -106,22 +129,7 @@ class SimExecutor:
             self._refuse(start)
             return
         utc_us = self.clock.now(self.agenda.now_us).utc_us
-        pool = self._pool(start)
-        self.trace.add(
-            ExecutionStarted(
-                self.agenda.now_us,
-                self.node,
-                self.incarnation,
-                start.row,
-                start.attempt,
-                start.schedule_id,
-                start.kind,
-                start.fire_us,
-                start.fence,
-                utc_us,
-                pool,
-            )
-        )
+        self.diary.began(start, self._pool(start), utc_us)
         behaviour = self.behaviours.get((start.handler_id, start.method), Behaviour())
         performance = TAME if self.tame else perform(behaviour, self.draw(start.run_id, start.attempt))
         self.running[start.row, start.attempt] = Execution(start, performance, utc_us)
@@ -173,7 +181,7 @@ class SimExecutor:
         retryable: bool = True,
     ) -> None:
         execution = self.running.pop(key)
-        self._write_down(execution.start, outcome.value, reason)
+        self.diary.ended(execution.start, self._pool(execution.start), outcome.value, reason)
         ended_us = self.clock.now(self.agenda.now_us).utc_us
         self._hand_in(RunResult(*key, outcome, reason, execution.started_utc_us, ended_us, result, error, retryable))
 
@@ -192,21 +200,6 @@ class SimExecutor:
         results, self._report = tuple(self._report), []
         if not self.over and self._complete is not None:
             self._complete([RunsFinished(results)])
-
-    def _write_down(self, start: StartRun, how: str, reason: str) -> None:
-        self.trace.add(
-            ExecutionEnded(
-                self.agenda.now_us,
-                self.node,
-                self.incarnation,
-                start.row,
-                start.attempt,
-                start.schedule_id,
-                how,
-                reason,
-                self._pool(start),
-            )
-        )
 
     def _pool(self, start: StartRun) -> str:
         info = self.infos.get((start.handler_id, start.method))

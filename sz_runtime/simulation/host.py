@@ -10,10 +10,11 @@ from sz_protocol.kernel.events import Commanded, Event, HandlersChanged, MethodI
 from sz_protocol.kernel.machine import Machine
 from sz_protocol.kernel.now import SECOND_US
 from sz_protocol.settings import Settings
-from sz_runtime.ports import Executor, StoreError
+from sz_runtime.ports import StoreError
 from sz_runtime.simulation.agenda import Agenda
 from sz_runtime.simulation.clock import SimClock
-from sz_runtime.simulation.executor import SimExecutor
+from sz_runtime.simulation.diary import Diary
+from sz_runtime.simulation.executor import HostedExecutor, SimExecutor
 from sz_runtime.simulation.facts import (
     Asked,
     NodeCrashed,
@@ -46,7 +47,7 @@ class Surroundings:
     network: SimNetwork
     stores: dict[str, StoreServer]
     make_node: NodeFactory
-    make_executor: Callable[["Host"], Executor] | None = None
+    make_executor: Callable[["Host", Diary], HostedExecutor] | None = None
     """Replaces the simulated handlers, for users who bring their own."""
 
 
@@ -127,15 +128,14 @@ class Host:
             return RemoteStore(self.server, self.name, self.around.agenda, self.around.network, by_force)
         return SimStore(self.server, self.name, by_force)
 
-    def _new_executor(self, incarnation: int) -> Executor:
+    def _new_executor(self, incarnation: int) -> HostedExecutor:
+        diary = Diary(self.name, incarnation, self.around.agenda, self.around.trace)
         if self.around.make_executor is not None:
-            return self.around.make_executor(self)
+            return self.around.make_executor(self, diary)
         plan, name = self.around.plan, self.name
         return SimExecutor(
-            name,
-            incarnation,
             self.around.agenda,
-            self.around.trace,
+            diary,
             self.clock,
             {(job.definition.handler_id, job.definition.method): job.behaviour for job in plan.jobs},
             self.infos(),
@@ -188,14 +188,13 @@ class Host:
         """Some methods are gone, or back."""
         self.without = without
         if self.life is not None:
-            if isinstance(self.life.executor, SimExecutor):
-                self.life.executor.infos = self.infos()
+            self.life.executor.set_methods(self.infos())
             self.give((self._handlers(),))
 
     def let_go(self) -> None:
         """Nothing holds the node up any more, and handlers that hang come back."""
         self.tame = True
-        if self.life is not None and isinstance(self.life.executor, SimExecutor):
+        if self.life is not None:
             self.life.executor.let_go()
 
     def drain(self, grace_us: int, restart_us: int | None) -> None:
@@ -265,8 +264,8 @@ class Host:
         until_us = self.around.agenda.now_us + us
         self.around.trace.add(Stalled(self.around.agenda.now_us, self.name, kind, until_us))
         self.life.freeze(until_us)
-        if kind is not StallKind.STALL and isinstance(self.life.executor, SimExecutor):
-            self.life.executor.frozen_until_us = until_us
+        if kind is not StallKind.STALL:
+            self.life.executor.freeze(until_us)
 
     def struck(self, point: Point) -> bool:
         """Whether trouble was planned for this point; it happens now."""

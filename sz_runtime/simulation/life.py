@@ -15,9 +15,9 @@ from sz_protocol.kernel.events import Event, RunsFinished, Woke
 from sz_protocol.kernel.machine import Machine
 from sz_protocol.kernel.now import SECOND_US, WakeReason
 from sz_protocol.notices import SteppedDown
-from sz_runtime.ports import Executor
 from sz_runtime.simulation.agenda import Agenda
 from sz_runtime.simulation.clock import SimClock
+from sz_runtime.simulation.executor import HostedExecutor
 from sz_runtime.simulation.facts import Answered, BacklogEnded, NodeRaised, Spun, Told, WakeupStale
 from sz_runtime.simulation.steps import Point
 from sz_runtime.simulation.store import AbandonedStore
@@ -65,7 +65,7 @@ class Life:
     clock: SimClock
     machine: Machine
     store: AbandonedStore
-    executor: Executor
+    executor: HostedExecutor
     over: bool = False
     frozen_until_us: int = 0
     replaced: bool = False

@@ -48,3 +48,5 @@ class Plan:
     first_jobs: tuple[int, ...] | None = None
     calm: bool = False
     settle_us: int = 300 * SECOND_US
+    patience_us: int = 30 * SECOND_US
+    """How long a run may take once everything is healed."""

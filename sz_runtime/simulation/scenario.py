@@ -15,6 +15,7 @@ from sz_runtime.simulation.plan import Plan
 from sz_runtime.simulation.rendering import render
 from sz_runtime.simulation.scenario_text import FINISH, GOLDEN, HEAD, plan_to_text, strip_comment, text_to_plan
 from sz_runtime.simulation.step_lines import line_to_step
+from sz_runtime.simulation.steps import Step
 from sz_runtime.simulation.world import Result, World
 
 
@@ -49,6 +50,12 @@ def play(text: str) -> Played:
     result = world.result()
     lines += [FINISH, *(f"  > {line}" for line in summary(result))]
     return Played("\n".join(lines) + "\n", result)
+
+
+def plan_steps(text: str) -> tuple[Step, ...]:
+    """The steps of a script without a head. Raises ScenarioError."""
+    lines = (strip_comment(line) for line in text.splitlines())
+    return tuple(line_to_step(line) for line in lines if line)
 
 
 def golden_lines(records: list[Noted], plan: Plan) -> list[str]:

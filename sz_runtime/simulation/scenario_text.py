@@ -32,7 +32,7 @@ from sz_runtime.simulation.steps import Step
 GOLDEN = re.compile(r"\s+>")
 FINISH = "finish"
 """The last line of a scenario: heal, settle, count."""
-HEAD = ("seed", "calm", "origin", "settings", "pool", "node", "job", "first", "settle")
+HEAD = ("seed", "calm", "origin", "settings", "pool", "node", "job", "first", "settle", "patience")
 HANDLER = "sim"
 """The handler of a job that names none; its method is then the schedule's id."""
 
@@ -57,6 +57,8 @@ def head_lines(plan: Plan) -> list[str]:
         lines.append(f"origin {_iso(plan.origin_utc_us)}")
     if plan.settle_us != usual.settle_us:
         lines.append(f"settle {format_duration(plan.settle_us)}")
+    if plan.patience_us != usual.patience_us:
+        lines.append(f"patience {format_duration(plan.patience_us)}")
     lines += [f"settings {name}={value}" for name, value in _odd_settings(plan.settings)]
     lines += [f"pool {name} {size}" for name, size in plan.pools]
     lines += [f"node {node.name} store {node.store}{' remote' if node.remote else ''}" for node in plan.nodes]
@@ -160,6 +162,8 @@ def _read_line(draft: Draft, line: str) -> None:
             draft.rest["origin_utc_us"] = int(moment.timestamp()) * SECOND_US
         case "settle":
             draft.rest["settle_us"] = parse_duration(rest)
+        case "patience":
+            draft.rest["patience_us"] = parse_duration(rest)
         case "settings":
             draft.settings = _read_settings(draft.settings, rest)
         case "pool":

@@ -14,14 +14,15 @@ from attrs import Factory, define, frozen
 from sz_protocol.kernel.machine import Machine
 from sz_protocol.node import Node
 from sz_protocol.settings import Settings
-from sz_runtime.ports import Executor
 from sz_runtime.simulation.acting import act
 from sz_runtime.simulation.agenda import Agenda
 from sz_runtime.simulation.checkers import Violation, Watch
 from sz_runtime.simulation.clock import SimClock
+from sz_runtime.simulation.diary import Diary
 from sz_runtime.simulation.disk import SimDisk
 from sz_runtime.simulation.drawing import draw_plan
-from sz_runtime.simulation.facts import Noted, Phase, Weighed
+from sz_runtime.simulation.executor import HostedExecutor
+from sz_runtime.simulation.facts import Noted, Phase, RunKept, Weighed
 from sz_runtime.simulation.host import Host, NodeFactory, Surroundings
 from sz_runtime.simulation.network import SimNetwork
 from sz_runtime.simulation.plan import NodePlan, Plan
@@ -54,6 +55,12 @@ class Result:
     records: tuple[Noted, ...] = ()
 
     @property
+    def ledger(self) -> tuple[RunKept, ...]:
+        """The rows of all stores at the end, in the order in which they were decided; needs the records."""
+        last_us = self.records[-1].at_us if self.records else 0
+        return tuple(r for r in self.records if isinstance(r, RunKept) and r.at_us == last_us)
+
+    @property
     def ok(self) -> bool:
         """Whether every invariant held."""
         return not self.violations
@@ -70,7 +77,7 @@ class World:
     healed: bool = False
     stop_at_first: bool = False
     make_node: NodeFactory = new_node
-    make_executor: Callable[[Host], Executor] | None = None
+    make_executor: Callable[[Host, Diary], HostedExecutor] | None = None
     agenda: Agenda = Factory(Agenda)
     trace: Trace = Factory(lambda self: Trace(self.keep), takes_self=True)
     hosts: dict[str, Host] = Factory(dict)

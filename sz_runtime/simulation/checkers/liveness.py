@@ -2,7 +2,6 @@
 
 from attrs import Factory, define, evolve
 
-from sz_protocol.kernel.now import SECOND_US
 from sz_runtime.simulation.checkers.base import Checker, Routes
 from sz_runtime.simulation.facts import (
     ExecutionEnded,
@@ -14,9 +13,6 @@ from sz_runtime.simulation.facts import (
     RunKept,
     RunWritten,
 )
-
-LONGEST_US = 30 * SECOND_US
-"""Healed handlers take 10 ms; no healed run takes longer than this."""
 
 
 @define
@@ -73,7 +69,7 @@ class Liveness(Checker):
         delayed = {(row.node, row.schedule_id): None for row in unfinished if row.not_before_us > utc_us}
         for row in unfinished:
             age_us = end.at_us - self.inserted_at.get((row.node, row.row), 0)
-            if age_us > LONGEST_US and (row.node, row.schedule_id) not in delayed:
+            if age_us > self.oracle.plan.patience_us and (row.node, row.schedule_id) not in delayed:
                 what = f"row {row.row} of {row.schedule_id} is {row.state} after {age_us / 1e6:.0f} s"
                 self.report.add("AllRunsTerminal", evolve(end, node=row.node), what)
         for store in dict.fromkeys(node.store for node in self.oracle.plan.nodes):

@@ -19,6 +19,8 @@ SLACK_US = SECOND_US
 MEMORY_US = 120 * SECOND_US
 """How long a decision may be on its way to the disk."""
 
+UNREAD_US = 32 * SECOND_US
+"""A node reads its clocks at least every 30 s."""
 BY_EDIT = ("superseded", "retired", "paused")
 """Reasons of rows that an edit writes, for fire times that it takes away, due or not."""
 
@@ -32,6 +34,8 @@ class ClockBelief:
     accepted_us: int = 0
     since_us: int = 0
     untrusted_since_us: int | None = None
+    open_until_us: int = -1
+    """Until then the node may not have read the time that it was given: it believes whatever it reads first."""
     history: list[tuple[int, int]] = Factory(list)
     """(until when it was in force, accepted error)."""
 
@@ -42,7 +46,9 @@ class ClockBelief:
         self.error_us = error_us
         before = self.untrusted_since_us
         self.untrusted_since_us = None if trusted else (before if before is not None else at_us)
-        if error_us <= self.accepted_us + step_us or before is not None:
+        if trusted and before is not None:
+            self.open_until_us = at_us + UNREAD_US
+        if error_us <= self.accepted_us + step_us or before is not None or at_us <= self.open_until_us:
             self._accept(at_us, error_us)
         elif not known:
             self.since_us = at_us
