@@ -1,5 +1,6 @@
 """`schedulezero run`: a server in the foreground."""
 
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -34,7 +35,7 @@ def run(
     """
     import anyio
 
-    from sz_runtime.components import ComponentFailed
+    from sz_runtime.components import ComponentFailed, StoppedEarly
     from sz_runtime.config import ConfigError
     from sz_runtime.interpreter import tune_interpreter
 
@@ -48,6 +49,8 @@ def run(
         return anyio.run(_serve, loaded, path, backend=backend)
     except (ConfigError, ComponentFailed, BaseExceptionGroup) as error:
         broken = _innermost(error)
+        if isinstance(broken, StoppedEarly):
+            return OK  # A signal came while it started: it was told to go, and went.
         if isinstance(broken, ConfigError):
             fail(str(broken), USAGE)
         if isinstance(broken, ComponentFailed):
@@ -77,7 +80,12 @@ async def _serve(config: "Config", path: str) -> int:
         tasks.cancel_scope.cancel()
     if manager.failed:
         sys.stderr.write(f"{manager.failed}\n")
-    return FAILED if manager.failed or manager.stuck else OK
+    if manager.stuck:
+        # What ignores its cancellation would hold the event loop for ever; the ledger is closed by now.
+        sys.stderr.write(f"would not stop: {', '.join(manager.stuck)}\n")
+        sys.stderr.flush()
+        os._exit(FAILED)
+    return FAILED if manager.failed else OK
 
 
 async def _signals(manager: "ComponentManager", *, task_status: "TaskStatus[None]") -> None:
@@ -124,7 +132,6 @@ def _has_trio() -> bool:
 def set_up_logging(verbose: bool) -> None:
     """structlog to standard error: coloured for a person, plain key=value lines for a file."""
     import logging
-    import os
 
     import structlog
 
