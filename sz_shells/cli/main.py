@@ -17,10 +17,6 @@ COMMANDS = {
     "runs": ("sz_shells.cli.runs:runs", "Show the ledger: what became of every due instant."),
     "why": ("sz_shells.cli.why:why", "Say why a schedule fired at a time, or why it did not."),
     "plan": ("sz_shells.cli.plan:plan", "Show what a configuration would fire, or what a changed one would change."),
-    "simulate": (
-        "sz_shells.cli.simulate:simulate",
-        "Put a configuration through seeded crashes, faults and clock steps.",
-    ),
     "pause": ("sz_shells.cli.control:pause", "Stop firing a schedule until it is resumed."),
     "resume": ("sz_shells.cli.control:resume", "Fire a paused schedule again."),
     "trigger": ("sz_shells.cli.control:trigger", "Run a schedule's method once, now."),
