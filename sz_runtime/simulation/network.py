@@ -39,8 +39,8 @@ CALM = Weather()
 def draw_weather(rng: Random) -> Weather:
     """Bad weather as protocols §5 bounds it: loss 0-30 %, duplication 0-50 %, mean 30-100 ms, a tail of seconds."""
     return Weather(
-        loss=rng.choice((0.0, rng.uniform(0, 0.3))),
-        duplication=rng.choice((0.0, rng.uniform(0, 0.5))),
+        loss=rng.choice((0.0, round(rng.uniform(0, 0.3), 3))),
+        duplication=rng.choice((0.0, round(rng.uniform(0, 0.5), 3))),
         base_us=MILLISECOND_US,
         mean_us=rng.randint(30, 100) * MILLISECOND_US,
         tail=rng.choice((0.0, 0.01, 0.05)),

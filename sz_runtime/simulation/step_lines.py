@@ -218,7 +218,7 @@ _LINES: list[tuple[str, Callable[[Found], Step]]] = [
     (rf"clock (?P<node>{_NAME}) drift (?P<ppm>[+-]?\d+)ppm", lambda f: DriftClock(f["node"], int(f["ppm"]))),
     (
         rf"clock (?P<node>{_NAME}) (?P<word>trusted|untrusted)(?: (?P<us>[+-]{_TIME}))?",
-        lambda f: TrustClock(f["node"], f["word"] == "trusted", _signed_us(f["us"] or "0")),
+        lambda f: TrustClock(f["node"], f["word"] == "trusted", _signed_us(f["us"] or "+0s")),
     ),
     (
         rf"disk (?P<store>{_NAME}) (?P<state>{'|'.join(DiskState)})",

@@ -1,0 +1,86 @@
+"""Scripts with golden traces (`pytest --rewrite-scenarios` updates them), their language, and shrinking."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sz_protocol.triggers import Interval
+from sz_runtime.simulation.drawing import draw_plan
+from sz_runtime.simulation.mutants import planted
+from sz_runtime.simulation.plan import Plan
+from sz_runtime.simulation.scenario import play, scenario_of
+from sz_runtime.simulation.scenario_text import plan_to_text, text_to_plan
+from sz_runtime.simulation.shrink import shrink
+from sz_runtime.simulation.step_lines import ScenarioError, line_to_step, step_to_line
+from sz_runtime.simulation.world import World
+
+SCENARIOS = sorted((Path(__file__).parents[2] / "specs" / "scenarios").glob("*.scenario"))
+HEAD = "job tick {trigger: {type: interval, seconds: 5}}\n"
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_scenario_has_its_golden_trace(path: Path, sz_scenario: Callable[[Path], None]) -> None:
+    sz_scenario(path)
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_scenario_breaks_no_invariant(path: Path) -> None:
+    assert play(path.read_text("utf-8")).result.violations == ()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_every_plan_has_a_text_that_means_the_same(seed: int) -> None:
+    plan = draw_plan(seed)
+    assert text_to_plan(plan_to_text(plan)) == plan
+    assert [line_to_step(step_to_line(step)) for step in plan.steps] == list(plan.steps)
+
+
+def test_a_plan_and_its_scenario_have_the_same_trace() -> None:
+    plan = draw_plan(9)
+    assert play(scenario_of(plan)).result.trace_hash == World(9, plan).run().trace_hash
+
+
+def test_a_scenario_is_short_for_whoever_writes_one() -> None:
+    plan = text_to_plan(HEAD + "start a  # a comment\n\n  > a golden line\nadvance 1m30s\nfinish\n")
+    (job,) = plan.jobs
+    assert (job.definition.handler_id, job.definition.method) == ("sim", "tick")
+    assert job.definition.trigger == Interval(5_000_000)
+    assert [step_to_line(step) for step in plan.steps] == ["start a", "advance 1m30s"]
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("strat a", 'no step begins with "strat"'),
+        ("crash a befor write", 'forms of "crash"'),
+        ("advance ten", 'forms of "advance"'),
+        ("start z", "no node 'z'"),
+        ("disk other full", "no store 'other'"),
+        ("stall a for 5s before commit", "can be held up at"),
+        ("weather rain=1", "no 'rain'"),
+        ("settings nonsense=1", "no setting 'nonsense'"),
+        ("job x {trigger: {type: never}}", "job x"),
+        ("job x trigger", "a job is written"),
+        ("job x {trigger: {type: interval, seconds: 5}} sings 1", "'sings'"),
+        ("node a", "a node is written"),
+        ("origin yesterday", "yesterday"),
+    ],
+)
+def test_a_wrong_line_is_named_with_what_is_wrong(line: str, complaint: str) -> None:
+    with pytest.raises(ScenarioError) as wrong:
+        text_to_plan(f"{HEAD}{line}\nfinish\n")
+    assert complaint in str(wrong.value)
+
+
+def test_a_failing_seed_shrinks_to_a_short_scenario_that_fails_in_the_same_way() -> None:
+    with planted("never_requeue_after_crash"):
+        plan = next(plan for plan in map(draw_plan, range(1, 50)) if _breaks(plan, "AllRunsTerminal"))
+        small = shrink(plan, lambda candidate: _breaks(candidate, "AllRunsTerminal"), tries=120)
+        assert _breaks(text_to_plan(scenario_of(small)), "AllRunsTerminal")
+    assert len(small.steps) <= 6 < len(plan.steps)
+    assert not _breaks(small, "AllRunsTerminal"), "without the bug the scenario passes"
+
+
+def _breaks(plan: Plan, invariant: str) -> bool:
+    return any(violation.invariant == invariant for violation in World(plan.seed, plan).run().violations)
