@@ -53,20 +53,19 @@ def load_or_exit(config: str | None, overrides: Mapping[str, object] | None = No
 
 
 def store_of(config: "Config") -> "Store":
-    """The store that a configuration names, not opened: `query` reads it beside a running server."""
-    from sz_runtime.plugins import UnknownPlugin, load_plugin
+    """The store of a configuration, not opened; a type that is not installed ends the command."""
+    from sz_runtime.plugins import UnknownPlugin
+    from sz_shells.stores.named import make_store
 
-    datastore = config.components.scheduler.datastore
     try:
-        factory = load_plugin("stores", datastore.type)
+        return make_store(config)
     except UnknownPlugin as unknown:
         fail(str(unknown), USAGE)
-    store: Store = factory(datastore.path) if datastore.type == "sqlite" else factory()
-    return store
 
 
 def ledger_of(config: "Config") -> "Store":
-    """Like `store_of`, for commands that need a ledger which other processes can read; fails where there is none."""
+    """Like `store_of`, for commands that read the ledger beside a running server; ends the command where there is none
+    that another process could read."""
     datastore = config.components.scheduler.datastore
     if datastore.type == "memory":
         fail("datastore type memory keeps its ledger inside the server: there is nothing to read from outside")

@@ -23,6 +23,7 @@ from sz_runtime.plugins import UnknownPlugin, load_plugin
 from sz_runtime.ports import Store
 from sz_runtime.running import running_node
 from sz_shells.clocks.boot import BootClock
+from sz_shells.stores.named import make_store
 
 START_US = 120 * SECOND_US
 """Opening a large file, mending its schema, and storing a hundred thousand new schedules."""
@@ -72,25 +73,6 @@ class Scheduler:
         """Take over the schedules; cursors stay where they are."""
         lines = await self.apply(new)
         return evolve(running, schedules=new.schedules), lines
-
-
-def make_store(config: Config) -> Store:
-    """The store that a configuration names, not opened. Entry points (group `schedulezero.stores`) are called with the
-    path (sqlite), the URL (postgresql), nothing (memory), or for a third party with its `options`. Raises
-    UnknownPlugin."""
-    datastore = config.components.scheduler.datastore
-    factory = load_plugin("stores", datastore.type)
-    store: Store
-    match datastore.type:
-        case "sqlite":
-            store = factory(datastore.path)
-        case "postgresql":
-            store = factory(datastore.url)
-        case "memory":
-            store = factory()
-        case _:
-            store = factory(**datastore.options)
-    return store
 
 
 def _refuses(config: Config) -> str:
