@@ -22,7 +22,7 @@ class PutSchedules:
 @define(on_setattr=refuse, unsafe_hash=True)
 class CursorMove:
     """Advance one cursor, if rev and cursor are still those that the decision was made on, and the schedule is
-    ACTIVE. `finished` marks a trigger with no fire time left (state FINISHED)."""
+    ACTIVE. No `next_due_us`: no fire time is left, and the schedule is FINISHED. A cursor may stay where it is."""
 
     schedule_id: str
     rev: int

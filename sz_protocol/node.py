@@ -27,6 +27,7 @@ from sz_protocol.kernel.events import (
     RunsRecovered,
     RunWanted,
     SchedulesStored,
+    SettleWanted,
     Started,
     StopRequested,
     Woke,
@@ -37,6 +38,7 @@ from sz_protocol.kernel.machine import Machine
 from sz_protocol.kernel.now import Now, WakeReason, Wakeup, earliest
 from sz_protocol.machines.catalog import Catalog
 from sz_protocol.machines.execution import Execution
+from sz_protocol.machines.monotonic import Monotonic
 from sz_protocol.machines.recovery import Recovery
 from sz_protocol.machines.retention import Retention
 from sz_protocol.machines.run_writer import RunWriter
@@ -65,6 +67,7 @@ class Node:
     recovery: Recovery = Factory(lambda self: Recovery(self.settings, self.ops), takes_self=True)
     catalog: Catalog = Factory(lambda self: Catalog(self.settings, self.ops), takes_self=True)
     scheduling: Scheduling = Factory(lambda self: Scheduling(self.settings, self.ops), takes_self=True)
+    monotonic: Monotonic = Factory(lambda self: Monotonic(self.settings, self.ops), takes_self=True)
     execution: Execution = Factory(
         lambda self: Execution(self.settings, self.rng, RunWriter(self.settings, self.ops)), takes_self=True
     )
@@ -103,6 +106,7 @@ class Node:
         return earliest(
             [
                 self.scheduling.next_wakeup(now),
+                self.monotonic.next_wakeup(now),
                 self.execution.next_wakeup(now),
                 self.catalog.next_wakeup(now),
                 self.recovery.next_wakeup(now),
@@ -121,8 +125,8 @@ class Node:
             case RunsFinished() | FiringsDecided() | RunWanted() | RunsFound():
                 effects += self.execution.handle(event, now)
             case FiringsSettled() | FiringsUndone() | SchedulesStored():
-                effects += self.scheduling.handle(event, now)
-            case ParkWanted():
+                self._tell((self.scheduling, self.monotonic), event, now, effects)
+            case ParkWanted() | SettleWanted():
                 effects += self.catalog.handle(event, now)
             case Commanded(command=Cancel()):
                 effects += self.execution.handle(event, now)
@@ -132,19 +136,22 @@ class Node:
                 # Catalog first: execution ends a drain once the edits under way are answered.
                 self._tell((self.catalog, self.execution), event, now, effects)
             case ReadDone() | ReadFailed():
-                self._tell((self.recovery, self.catalog, self.scheduling, self.execution), event, now, effects)
+                self._tell(
+                    (self.recovery, self.catalog, self.scheduling, self.monotonic, self.execution), event, now, effects
+                )
             case Started():
                 # Execution first: it takes the term that every later write carries.
-                self._tell((self.execution, self.scheduling, self.recovery), event, now, effects)
+                self._tell((self.execution, self.scheduling, self.monotonic, self.recovery), event, now, effects)
             case Woke():
-                everyone = (self.scheduling, self.execution, self.catalog, self.recovery, self.retention)
-                self._tell(everyone, event, now, effects)
+                deciding = (self.scheduling, self.monotonic, self.execution)
+                self._tell((*deciding, self.catalog, self.recovery, self.retention), event, now, effects)
             case HandlersChanged() | StopRequested() | RunsRecovered():
-                self._tell((self.execution, self.catalog, self.scheduling, self.retention), event, now, effects)
+                everyone = (self.execution, self.catalog, self.scheduling, self.monotonic, self.retention)
+                self._tell(everyone, event, now, effects)
         self._collect(work)
 
     def _collect(self, work: deque[Event]) -> None:
-        for outbox in (self.recovery.outbox, self.catalog.outbox, self.scheduling.outbox, self.execution.outbox):
-            if outbox:
-                work.extend(outbox)
-                outbox.clear()
+        for machine in (self.recovery, self.catalog, self.scheduling, self.monotonic, self.execution):
+            if machine.outbox:
+                work.extend(machine.outbox)
+                machine.outbox.clear()

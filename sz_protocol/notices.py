@@ -68,6 +68,15 @@ class ClockStepped:
 
 
 @frozen
+class TrustChanged:
+    """The wall clock became trusted, or ceased to be (TIME-4, TIME-5). Until it is, interval schedules fire on
+    monotonic time and all others wait. `utc_us` is what the node goes by from here on."""
+
+    trusted: bool
+    utc_us: int
+
+
+@frozen
 class AttemptFailed:
     """An attempt ended without ending its run; the next one may start at `retry_at_us` (UTC)."""
 
@@ -122,6 +131,7 @@ Notice = (
     | StoreTroubled
     | StoreRecovered
     | ClockStepped
+    | TrustChanged
     | AttemptFailed
     | RunUnresponsive
     | SteppedDown

@@ -177,6 +177,11 @@ def success_reason(run: Run, started_us: int, late_us: int) -> str:
     return Reason.LATE if started_us - run.fire_us > late_us else Reason.ON_TIME
 
 
+def no_such_method(definition: Definition) -> str:
+    """Why a schedule is parked."""
+    return f"handler {definition.handler_id!r} has no method {definition.method!r} here"
+
+
 def policy_at(definition: Definition, catch_up: MisfirePolicy | None) -> MisfirePolicy:
     """The misfire policy in force: what a person chose at resume, else the definition's."""
     return catch_up if catch_up is not None else definition.misfire.policy

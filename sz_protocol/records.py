@@ -16,6 +16,9 @@ from sz_protocol.definition import Definition, MisfirePolicy
 
 CLAIMS_PER_TERM = 1 << 32
 
+UNSETTLED_US = 0
+"""A `next_due_us` that says: due as soon as the time is known, to be brought to the present (TIME-5)."""
+
 
 class ScheduleState(StrEnum):
     """ACTIVE fires. PAUSED waits for a person. PARKED waits for its handler. QUARANTINED has a trigger that cannot
@@ -35,9 +38,10 @@ class Schedule:
 
     `uid` names it for ever in run keys. `cursor_us` is the last fire time that has been decided: everything up to it
     is in the ledger, nothing after it is; it never regresses (SCHED-1). `next_due_us` is the next fire time plus
-    spread, None when nothing is to come; stores index it for ACTIVE schedules. `rev` counts edits. `since_us` says
-    when the state began and `reason` why. Instants at or before `catch_up_until_us` follow the policy `catch_up`
-    instead of the definition's (set when a pause ends).
+    spread, None when nothing is to come, UNSETTLED_US when that can be said only once the time is known; stores index
+    it for ACTIVE schedules. `created_us` is 0 for one that was created before the time was known. `rev` counts edits.
+    `since_us` says when the state began and `reason` why. Instants at or before `catch_up_until_us` follow the policy
+    `catch_up` instead of the definition's (set when a pause ends).
     """
 
     uid: str
@@ -107,15 +111,18 @@ class Reason(StrEnum):
     PAUSED = "paused"
     RETIRED = "retired"
     PAST_AT_CREATION = "past_at_creation"
+    UNTRUSTED_TIME = "untrusted_time"
     CRASHED = "crashed"
 
 
 class RunKind(StrEnum):
-    """Where a run came from; each kind has run keys of its own."""
+    """Where a run came from; each kind has run keys of its own. A MONOTONIC one is that of an interval schedule,
+    fired by periods since boot while the time was not known: its fire time is an estimate."""
 
     SCHEDULED = "scheduled"
     MANUAL = "manual"
     BACKFILL = "backfill"
+    MONOTONIC = "monotonic"
 
 
 # Frozen like every record, but by a hook that __init__ does not pass through: a run is made several times on its way,

@@ -181,12 +181,19 @@ class SchedulesStored:
 
 @frozen
 class ParkWanted:
-    """scheduling -> catalog: this schedule cannot fire: its method is not here, or (QUARANTINED) its trigger cannot
-    advance."""
+    """scheduling, monotonic -> catalog: these schedules cannot fire: their method is not here, or (QUARANTINED) their
+    trigger cannot advance."""
 
-    schedule_id: str
+    schedule_ids: tuple[str, ...]
     state: ScheduleState
     reason: str
+
+
+@frozen
+class SettleWanted:
+    """scheduling -> catalog: the time is known; bring these unsettled schedules to the present."""
+
+    schedule_ids: tuple[str, ...]
 
 
 @frozen
@@ -229,6 +236,7 @@ Event = (
     | FiringsUndone
     | SchedulesStored
     | ParkWanted
+    | SettleWanted
     | RunWanted
     | RunsFound
     | RunsRecovered

@@ -13,7 +13,7 @@ from sz_protocol.machines.run_table import RunTable
 from sz_protocol.machines.run_writer import Slice
 from sz_protocol.ops import Ops
 from sz_protocol.policy import OverlapVerdict, Verdict, decide_overlap, lane_width
-from sz_protocol.records import Outcome, Reason, Run, RunState, Schedule, run_key
+from sz_protocol.records import Outcome, Reason, Run, RunKind, RunState, Schedule, run_key
 from sz_protocol.triggers import nominal_key
 
 
@@ -48,7 +48,10 @@ class Admission:
 
     def _admit(self, schedule: Schedule, verdict: Verdict, now: Now, runs: list[Run], superseded: list[int]) -> None:
         definition = schedule.definition
-        key = run_key(schedule.uid, verdict.nominal or nominal_key(definition.trigger, verdict.fire_us))
+        if verdict.nominal:
+            kind, key = RunKind.MONOTONIC, run_key(schedule.uid, verdict.nominal, RunKind.MONOTONIC)
+        else:
+            kind, key = RunKind.SCHEDULED, run_key(schedule.uid, nominal_key(definition.trigger, verdict.fire_us))
         if key in self.recorded:
             return
         active = self.table.placement.active(definition.id)
@@ -75,8 +78,9 @@ class Admission:
             definition.method,
             RunState.DONE if outcome is not None else RunState.LEASED if claimed else RunState.PENDING,
             now.utc_us,
-            outcome=outcome,
-            reason=reason,
+            kind,
+            outcome,
+            reason,
             attempt=1 if claimed else 0,
             fence=row if claimed else 0,
             not_before_us=verdict.not_before_us,

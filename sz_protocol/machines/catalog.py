@@ -24,6 +24,7 @@ from sz_protocol.kernel.events import (
     ReadFailed,
     RunWanted,
     SchedulesStored,
+    SettleWanted,
     StopRequested,
     WriteDone,
     WriteFailed,
@@ -37,11 +38,12 @@ from sz_protocol.machines.schedule_edits import (
     edit_pause,
     edit_resume,
     edit_retire,
+    edit_settle,
     edit_unpark,
-    no_such_method,
 )
 from sz_protocol.notices import Ignored, RunsRecorded, ScheduleParked, ScheduleQuarantined, ScheduleUnparked
 from sz_protocol.ops import Ops
+from sz_protocol.policy import no_such_method
 from sz_protocol.queries import ScheduleIds, SchedulesById, SchedulesPage
 from sz_protocol.records import Run, RunKind, RunState, Schedule, ScheduleState, run_key
 from sz_protocol.settings import Settings
@@ -69,7 +71,7 @@ class Recheck:
     """Internal: an edit may have been stored or not, and nobody will try it again: find out how things stand."""
 
 
-Task = Command | Retire | Unpark | Recheck | ParkWanted
+Task = Command | Retire | Unpark | Recheck | ParkWanted | SettleWanted
 
 
 @define
@@ -134,8 +136,8 @@ class Catalog:
             case WriteFailed(op=op) if op in self.jobs:
                 self.ops.edits -= 1
                 effects += self._on_failed(self.jobs.pop(op), event, now)
-            case ParkWanted(schedule_id=schedule_id):
-                effects += self._work(Job(event, chunks=deque([(schedule_id,)])))
+            case ParkWanted(schedule_ids=ids) | SettleWanted(schedule_ids=ids):
+                effects += self._work(Job(event, chunks=deque([ids])))
             case HandlersChanged(methods=methods):
                 self.methods = {(m.handler_id, m.method): None for m in methods}
                 effects += self._list(Job(Unpark()), SchedulesPage(limit=CHUNK, states=(ScheduleState.PARKED,)))
@@ -212,6 +214,8 @@ class Catalog:
             job.doubtful = False
             if all(_stands(edit.schedule, found.get(edit.schedule.id)) for edit in job.edits):
                 return self._on_written(job, tuple(found[edit.schedule.id] for edit in job.edits))
+        if isinstance(job.task, Recheck):
+            return []
         if self.stopping:
             return self._stop(job)
         if isinstance(job.task, Trigger):
@@ -264,10 +268,13 @@ class Catalog:
                     # Nothing to park after all: scheduling, which let go of it, takes it back.
                     self.outbox.append(SchedulesStored((existing,)))
                 return edit
+            case SettleWanted():
+                edit = edit_settle(existing, context)
+                if edit is None:
+                    self.outbox.append(SchedulesStored((existing,)))
+                return edit
             case Retire():
                 return edit_retire(existing, context)
-            case Recheck():
-                return None
             case _:
                 return edit_unpark(existing, context)
 
@@ -353,7 +360,7 @@ class Catalog:
             effects = self._answer(job, Refusal(RefusalCode.UNAVAILABLE, f"the store does not take it: {detail}"))
             if not job.doubtful:
                 return effects
-            job.request_id = None  # Whether it is durable has to be known even so (CAT-5).
+            job = evolve(job, task=Recheck(), request_id=None, chunks=deque([job.chunks[0]]), listing=None)
         self.waiting.append((now.mono_us + self.settings.store_retry_us * min(job.tries, 8), job))
         self.waiting.sort(key=lambda item: item[0])
         return effects

@@ -1,7 +1,8 @@
 """What an edit makes of one schedule: pure decisions, with the ledger rows for the instants that it takes away.
 
 CAT-1 an edit keeps the cursor; only a changed trigger moves it to the present, and what was due under the old one
-and undecided is recorded as superseded. CAT-4 nothing that was due disappears without a row.
+and undecided is recorded as superseded. CAT-4 nothing that was due disappears without a row. CAT-7 what needs a present
+that nobody knows is settled when the time is known (TIME-5).
 """
 
 from collections.abc import Callable
@@ -12,8 +13,8 @@ from sz_protocol.commands import Refusal, RefusalCode
 from sz_protocol.definition import Definition, MisfirePolicy
 from sz_protocol.definition_wire import definition_hash
 from sz_protocol.kernel.now import Now
-from sz_protocol.policy import spread_offset
-from sz_protocol.records import Outcome, Reason, Run, RunState, Schedule, ScheduleState, run_key
+from sz_protocol.policy import no_such_method, spread_offset
+from sz_protocol.records import UNSETTLED_US, Outcome, Reason, Run, RunState, Schedule, ScheduleState, run_key
 from sz_protocol.triggers import CannotAdvance, Date, missed, next_fire, nominal_key
 
 
@@ -54,9 +55,7 @@ def standing(schedule: Schedule, context: Context) -> Schedule:
     return active
 
 
-def no_such_method(definition: Definition) -> str:
-    """Why a schedule is parked."""
-    return f"handler {definition.handler_id!r} has no method {definition.method!r} here"
+# --- edits -----------------------------------------------------------------------------------------------------
 
 
 def edit_apply(existing: Schedule | None, definition: Definition, source: str, context: Context) -> Edit | str | None:
@@ -70,36 +69,29 @@ def edit_apply(existing: Schedule | None, definition: Definition, source: str, c
         return None
     edited = evolve(existing, definition=definition, hash=hash_, rev=existing.rev + 1)
     if existing.state is ScheduleState.RETIRED:
-        edited, runs = _carry_on(existing, edited, Reason.RETIRED, context)
-        return Edit(standing(edited, context), existing.cursor_us, runs)
-    runs = ()
-    if existing.definition.trigger != definition.trigger:
-        edited, runs = _carry_on(existing, edited, Reason.SUPERSEDED, context)
-    if existing.state is ScheduleState.PAUSED:
-        # It stays paused, with the next due time of its new trigger: what passes it until then is accounted for.
-        following = standing(edited, context).next_due_us
-        return Edit(evolve(edited, next_due_us=following), existing.cursor_us, runs)
-    return Edit(standing(edited, context), existing.cursor_us, runs)
+        return _go_on(existing, edited, Reason.RETIRED, context)
+    reason = None if existing.definition.trigger == definition.trigger else Reason.SUPERSEDED
+    edit = _go_on(existing, edited, reason, context)
+    if existing.state is not ScheduleState.PAUSED:
+        return edit
+    # It stays paused, with the next due time of its new trigger: what passes it until then is accounted for.
+    paused = evolve(edit.schedule, state=ScheduleState.PAUSED, reason=existing.reason, since_us=existing.since_us)
+    return evolve(edit, schedule=paused)
 
 
 def _create(definition: Definition, hash_: bytes, source: str, context: Context) -> Edit:
-    now_us = context.now.utc_us
     schedule = Schedule(
         uid=definition.id,
         definition=definition,
         hash=hash_,
         source=source,
         rev=1,
-        cursor_us=now_us,
+        cursor_us=0,
         next_due_us=None,
-        created_us=now_us,
-        since_us=now_us,
+        created_us=0,
+        since_us=0,
     )
-    runs: tuple[Run, ...] = ()
-    trigger = definition.trigger
-    if isinstance(trigger, Date) and trigger.at_us <= now_us:
-        runs = (_row(schedule, trigger.at_us, Outcome.MISSED, Reason.PAST_AT_CREATION, context),)
-    return Edit(standing(schedule, context), None, runs)
+    return evolve(_go_on(schedule, schedule, None, context), expected_us=None)
 
 
 def edit_retire(existing: Schedule, context: Context) -> Edit | None:
@@ -127,11 +119,10 @@ def edit_resume(existing: Schedule, policy: MisfirePolicy, context: Context) -> 
     if existing.state is not ScheduleState.PAUSED:
         return Refusal(RefusalCode.WRONG_STATE, f"schedule {existing.id!r} is {existing.state}, not paused")
     edited = evolve(existing, rev=existing.rev + 1, catch_up=None, catch_up_until_us=0)
-    if policy is not MisfirePolicy.SKIP:
-        edited = evolve(edited, catch_up=policy, catch_up_until_us=context.now.utc_us)
-        return Edit(standing(edited, context), existing.cursor_us)
-    edited, runs = _carry_on(existing, edited, Reason.PAUSED, context)
-    return Edit(standing(edited, context), existing.cursor_us, runs)
+    if policy is MisfirePolicy.SKIP:
+        return _go_on(existing, edited, Reason.PAUSED, context)
+    edited = evolve(edited, catch_up=policy, catch_up_until_us=context.now.utc_us)
+    return _go_on(existing, edited, None, context)
 
 
 def edit_park(existing: Schedule, state: ScheduleState, reason: str, context: Context) -> Edit | None:
@@ -149,12 +140,52 @@ def edit_unpark(existing: Schedule, context: Context) -> Edit | None:
     """Its method is here: go on from the cursor; what was missed follows the misfire policy."""
     if existing.state is not ScheduleState.PARKED:
         return None
-    edited = standing(evolve(existing, rev=existing.rev + 1), context)
-    return None if edited.state is ScheduleState.PARKED else Edit(edited, existing.cursor_us)
+    edit = _go_on(existing, evolve(existing, rev=existing.rev + 1), None, context)
+    return None if edit.schedule.state is ScheduleState.PARKED else edit
+
+
+def edit_settle(existing: Schedule, context: Context) -> Edit | None:
+    """The time is known: bring the schedule to the present, with one row for what passed meanwhile (CAT-7)."""
+    if existing.state is not ScheduleState.ACTIVE or existing.next_due_us != UNSETTLED_US or not context.now.trusted:
+        return None
+    return _go_on(existing, evolve(existing, rev=existing.rev + 1), None, context)
+
+
+# --- the present -----------------------------------------------------------------------------------------------
 
 
 def _stand_still(existing: Schedule, state: ScheduleState, reason: str, context: Context) -> Schedule:
     return evolve(existing, rev=existing.rev + 1, state=state, reason=reason, since_us=context.now.utc_us)
+
+
+def _go_on(existing: Schedule, edited: Schedule, reason: Reason | None, context: Context) -> Edit:
+    """Ready to fire from its cursor on, which `reason` brings to the present. What needs a present that nobody knows
+    leaves the schedule unsettled (CAT-7)."""
+    now = context.now
+    runs: tuple[Run, ...] = ()
+    unsettled = existing.next_due_us == UNSETTLED_US or not existing.created_us
+    if not now.trusted and (unsettled or reason is not None):
+        if reason is not None:
+            edited, runs = _carry_on(existing, edited, reason, context)
+        edited = standing(edited, context)
+        due_us = None if edited.next_due_us is None else UNSETTLED_US
+        return Edit(evolve(edited, next_due_us=due_us), existing.cursor_us, runs)
+    if not existing.created_us:
+        edited = evolve(edited, cursor_us=now.utc_us, created_us=now.utc_us)
+        runs = _past_date(edited, context)
+    elif reason is not None or unsettled:
+        edited, runs = _carry_on(existing, edited, reason or Reason.UNTRUSTED_TIME, context)
+        if reason is Reason.SUPERSEDED:
+            runs += _past_date(edited, context)
+    return Edit(standing(edited, context), existing.cursor_us, runs)
+
+
+def _past_date(schedule: Schedule, context: Context) -> tuple[Run, ...]:
+    """A date that had passed when it was written down: nothing else would ever account for it."""
+    trigger = schedule.definition.trigger
+    if not isinstance(trigger, Date) or trigger.at_us > context.now.utc_us:
+        return ()
+    return (_row(schedule, trigger.at_us, Outcome.MISSED, Reason.PAST_AT_CREATION, context),)
 
 
 def _carry_on(
@@ -162,6 +193,8 @@ def _carry_on(
 ) -> tuple[Schedule, tuple[Run, ...]]:
     """The cursor brought to the present, and rows for what it passes on the way. The same trigger keeps what is not
     due yet for want of its spread."""
+    if not existing.created_us:
+        return edited, ()
     same = existing.definition.trigger == edited.definition.trigger
     spread_us = spread_offset(existing.uid, edited.definition.spread_us) if same else 0
     cursor_us = max(existing.cursor_us, context.now.utc_us - spread_us)
@@ -172,14 +205,16 @@ def _passed(schedule: Schedule, reason: Reason, context: Context, until_us: int)
     """Rows for the instants after the cursor and up to `until_us` that nothing else will account for."""
     if schedule.next_due_us is None or until_us <= schedule.cursor_us:
         return ()
+    keep = 0 if reason is Reason.UNTRUSTED_TIME else context.enumerate_instants
     try:
-        passed = missed(schedule.definition.trigger, schedule.cursor_us, until_us, context.enumerate_instants)
+        passed = missed(schedule.definition.trigger, schedule.cursor_us, until_us, keep)
     except CannotAdvance:
         return ()
     rows = [_row(schedule, at_us, Outcome.SKIPPED, reason, context) for at_us in passed.kept]
     if passed.dropped and passed.first_dropped_us is not None:
         folded = _row(schedule, passed.first_dropped_us, Outcome.SKIPPED, reason, context)
-        rows.insert(0, evolve(folded, count=passed.dropped, until_us=passed.last_dropped_us))
+        until = passed.last_dropped_us if passed.dropped > 1 else None
+        rows.insert(0, evolve(folded, count=passed.dropped, until_us=until))
     return tuple(rows)
 
 

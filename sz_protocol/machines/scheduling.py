@@ -4,12 +4,14 @@ only together with the ledger rows that account for it.
 Rules: specs/scheduling.md. SCHED-1 a cursor never regresses. SCHED-2 rows and cursor are one write. SCHED-3 nothing
 fires before `nominal + spread`. SCHED-4 nothing fires before the runs of the previous life are accounted for.
 SCHED-5 a schedule that cannot advance stands still alone. SCHED-6 memory follows due work, not stored schedules.
+SCHED-7 what a person decided about a pause holds for the instants that passed in it, and for no others.
 """
 
+from bisect import bisect_right
 from enum import Enum, auto
 from heapq import heappop, heappush
 
-from attrs import Factory, define
+from attrs import Factory, define, evolve
 from attrs.setters import frozen as refuse
 
 from sz_protocol.kernel.effects import Effect, Publish, Read
@@ -25,6 +27,7 @@ from sz_protocol.kernel.events import (
     ReadFailed,
     RunsRecovered,
     SchedulesStored,
+    SettleWanted,
     Started,
     StopRequested,
     Woke,
@@ -33,9 +36,9 @@ from sz_protocol.kernel.moves import Moves, allows, move
 from sz_protocol.kernel.now import Now, WakeReason, Wakeup
 from sz_protocol.notices import Ignored
 from sz_protocol.ops import Ops
-from sz_protocol.policy import Passed, Verdict, decide_misfire, policy_at, spread_offset
+from sz_protocol.policy import Passed, Verdict, decide_misfire, no_such_method, policy_at, spread_offset
 from sz_protocol.queries import DueSchedules, SchedulesById
-from sz_protocol.records import Schedule, ScheduleState
+from sz_protocol.records import UNSETTLED_US, Schedule, ScheduleState
 from sz_protocol.settings import Settings
 from sz_protocol.triggers import CannotAdvance, missed, next_fire
 
@@ -90,7 +93,9 @@ class Scheduling:
     in_flight: int = 0
     troubled_until_us: int | None = None
     trouble_us: int = 0
-    outbox: list[FiringsDecided | ParkWanted] = Factory(list)
+    unfit: dict[tuple[ScheduleState, str], list[str]] = Factory(dict)
+    """What the slice at hand found unable to fire: (state to enter, reason) -> ids. ACTIVE: to be settled first."""
+    outbox: list[FiringsDecided | ParkWanted | SettleWanted] = Factory(list)
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
         """Take one fact. Nothing here expires by itself: due work waits for `Woke`."""
@@ -103,10 +108,10 @@ class Scheduling:
                 return self._on_rows(op, rows, now)
             case ReadFailed(op=op):
                 return self._on_read_failed(op, now)
-            case FiringsSettled():
+            case FiringsSettled(monotonic=False):
                 self.in_flight -= 1
                 self.trouble_us = 0
-            case FiringsUndone(schedule_ids=ids, unavailable=unavailable):
+            case FiringsUndone(schedule_ids=ids, unavailable=unavailable, monotonic=False):
                 self._on_undone(ids, unavailable, now)
             case SchedulesStored(schedules=schedules):
                 for schedule in schedules:
@@ -166,6 +171,10 @@ class Scheduling:
             if firings:
                 self.in_flight += 1
                 self.outbox.append(FiringsDecided(tuple(firings)))
+            for (state, reason), ids in self.unfit.items():
+                settle = state is ScheduleState.ACTIVE
+                self.outbox.append(SettleWanted(tuple(ids)) if settle else ParkWanted(tuple(ids), state, reason))
+            self.unfit.clear()
         return effects
 
     def _slice(self, now: Now) -> list[Firing]:
@@ -181,6 +190,7 @@ class Scheduling:
             firing = self._decide(paged, now)
             if firing is None:
                 del self.paged[schedule_id]
+                room -= 1
                 continue
             room -= len(firing.verdicts)
             firings.append(firing)
@@ -188,11 +198,13 @@ class Scheduling:
         return firings
 
     def _decide(self, paged: Paged, now: Now) -> Firing | None:
-        """What became due of one schedule; None when it has to stand still (parked or quarantined)."""
+        """What became due of one schedule; None when it cannot fire as it stands."""
         definition = paged.schedule.definition
+        if paged.due_us == UNSETTLED_US:
+            self._set_aside(paged, ScheduleState.ACTIVE, "")
+            return None
         if (definition.handler_id, definition.method) not in (self.methods or ()):
-            reason = f"handler {definition.handler_id!r} has no method {definition.method!r} here"
-            self.outbox.append(ParkWanted(paged.schedule.id, ScheduleState.PARKED, reason))
+            self._set_aside(paged, ScheduleState.PARKED, no_such_method(definition))
             return None
         fire_us = paged.due_us - paged.spread_us
         try:
@@ -201,11 +213,14 @@ class Scheduling:
             if expired or (following is not None and following + paged.spread_us <= now.utc_us):
                 return self._decide_backlog(paged, now)
         except CannotAdvance as stuck:
-            self.outbox.append(ParkWanted(paged.schedule.id, ScheduleState.QUARANTINED, str(stuck)))
+            self._set_aside(paged, ScheduleState.QUARANTINED, str(stuck))
             return None
         verdicts = self._judge(paged, Passed((fire_us,)), now)
         next_due_us = None if following is None else following + paged.spread_us
         return Firing(paged.schedule, verdicts, paged.cursor_us, fire_us, next_due_us)
+
+    def _set_aside(self, paged: Paged, state: ScheduleState, reason: str) -> None:
+        self.unfit.setdefault((state, reason), []).append(paged.schedule.id)
 
     def _decide_backlog(self, paged: Paged, now: Now) -> Firing:
         """Several instants passed: enumerate the latest, fold the others into ranges."""
@@ -220,14 +235,21 @@ class Scheduling:
         return Firing(paged.schedule, self._judge(paged, passed, now), paged.cursor_us, newest, next_due_us)
 
     def _judge(self, paged: Paged, passed: Passed, now: Now) -> tuple[Verdict, ...]:
-        schedule = paged.schedule
-        misfire = schedule.definition.misfire
-        until_us = schedule.catch_up_until_us
-        if schedule.catch_up is None or not passed.instants or passed.instants[0] > until_us:
-            policy = policy_at(schedule.definition, None)
-        else:
-            policy = policy_at(schedule.definition, schedule.catch_up)
-        return tuple(decide_misfire(misfire, policy, passed, now.utc_us, paged.spread_us))
+        definition = paged.schedule.definition
+        of_pause = bisect_right(passed.instants, paged.schedule.catch_up_until_us)
+        if paged.schedule.catch_up is None or not of_pause:
+            policy = definition.misfire.policy
+            return tuple(decide_misfire(definition.misfire, policy, passed, now.utc_us, paged.spread_us))
+        # SCHED-7: whoever resumes a schedule knows that its instants are late: no grace applies to them.
+        resumed = evolve(definition.misfire, grace_us=None)
+        policy = policy_at(definition, paged.schedule.catch_up)
+        first = evolve(passed, instants=passed.instants[:of_pause])
+        verdicts = decide_misfire(resumed, policy, first, now.utc_us, paged.spread_us)
+        if of_pause < len(passed.instants):
+            rest = Passed(passed.instants[of_pause:])
+            policy = definition.misfire.policy
+            verdicts += decide_misfire(definition.misfire, policy, rest, now.utc_us, paged.spread_us)
+        return tuple(verdicts)
 
     def _advance(self, paged: Paged, firing: Firing) -> None:
         assert firing.cursor_us > paged.cursor_us, "SCHED-1: cursor regressed"

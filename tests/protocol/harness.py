@@ -121,9 +121,8 @@ class ModelStore:
             case MoveCursors(moves=moves):
                 for move in moves:
                     old = self.schedules.get(move.schedule_id)
-                    if old is None or (old.rev, old.cursor_us) != (move.rev, move.expected_us):
-                        yield move.schedule_id
-                    elif old.state is not ScheduleState.ACTIVE:
+                    wanted = (move.rev, move.expected_us, ScheduleState.ACTIVE)
+                    if old is None or (old.rev, old.cursor_us, old.state) != wanted:
                         yield move.schedule_id
                     else:
                         state = ScheduleState.FINISHED if move.next_due_us is None else ScheduleState.ACTIVE

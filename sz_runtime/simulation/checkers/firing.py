@@ -6,6 +6,7 @@ from attrs import Factory, define, evolve
 
 from sz_protocol.definition import Definition
 from sz_protocol.kernel.now import SECOND_US
+from sz_protocol.records import UNSETTLED_US
 from sz_protocol.triggers import CannotAdvance, fires_between, next_fire
 from sz_runtime.simulation.checkers.base import Checker, Routes, spread_of
 from sz_runtime.simulation.facts import (
@@ -87,7 +88,8 @@ class Firing(Checker):
     def on_cursor(self, record: CursorMoved) -> None:
         """CursorMonotonic; and all instants between the two places are in the same transaction."""
         seen = self.seen[record.node, record.schedule_id]
-        if record.cursor_us <= record.from_us or record.from_us != seen.cursor_us:
+        marked = record.cursor_us == record.from_us and record.next_due_us == UNSETTLED_US
+        if (record.cursor_us <= record.from_us and not marked) or record.from_us != seen.cursor_us:
             what = f"{record.schedule_id}: {seen.cursor_us} in the store, moved from {record.from_us} to"
             self.report.add("CursorMonotonic", record, f"{what} {record.cursor_us}")
         definition = self.oracle.definitions[seen.digest]
@@ -101,7 +103,8 @@ class Firing(Checker):
         place = (record.node, record.schedule_id)
         seen = self.seen.get(place)
         definition = self.oracle.definitions[record.digest]
-        if seen is None:
+        if seen is None or not seen.cursor_us:
+            # A cursor of 0: created before the time was known, and placed in it now.
             self.seen[place] = Seen(record.digest, record.state, record.cursor_us)
             self._remember(self.seen[place], record.schedule_id)
             return
@@ -118,7 +121,8 @@ class Firing(Checker):
     ) -> None:
         """Every instant in (from, must] has a row of this transaction (or had one), no instant two; rows for instants
         up to `may_us` are welcome."""
-        rows = sorted(self.inserted.get(definition.id, ()), key=lambda row: row.fire_us)
+        inserted = [row for row in self.inserted.get(definition.id, ()) if row.reason != "past_at_creation"]
+        rows = sorted(inserted, key=lambda row: row.fire_us)
         instants = list(fires_between(definition.trigger, from_us + 1, may_us + 1))
         missing = [at for at in instants if at <= must_us and at not in seen.fires]
         covered: dict[int, None] = {}

@@ -142,12 +142,13 @@ class Policies(Checker):
         if late_us > misfire.window_us:
             self.report.add("WindowRespected", record, f"{what}; its window is {misfire.window_us} us")
         resumed = standing.catch_up == "unknown" or (standing.catch_up and record.fire_us <= standing.catch_up_until_us)
-        grace_us = misfire.grace_us if resumed else grace_of(misfire, misfire.policy)
+        grace_us = None if resumed else grace_of(misfire, misfire.policy)
         if grace_us is not None and late_us > grace_us:
             self.report.add("GraceRespected", record, f"{what}; its grace is {grace_us} us")
         standing.executed += 1
         policies = {misfire.policy.value, standing.catch_up}
-        most = misfire.max if MisfirePolicy.ALL in policies or "unknown" in policies else 1
+        # What passed in a pause and what passed after it are judged apart: each may have its newest.
+        most = misfire.max if MisfirePolicy.ALL in policies or "unknown" in policies else 2 if standing.catch_up else 1
         if standing.executed > most:
             what = f"{record.schedule_id} executes {standing.executed} instants of one gap, its policy says {most}"
             self.report.add("MisfireRespected", record, what)
