@@ -113,9 +113,8 @@ class SzWorld:
 
     def play(self, steps: str, *, seed: int = 1, longest_run_s: float = 600) -> Result:
         """Do the steps of a script, one a line (`advance 5s`, `crash a before write restart after 1s`, ...), with one
-        node called a that is started first. Raises ScenarioError."""
-        plan = draw_plan(seed, tuple(self._jobs), MINUTE_US, ())
-        plan = evolve(plan, calm=False, steps=(Start("a"), *plan_steps(steps), Heal()))
+        node called a that is started first, at 2026-03-01T00:00:00Z. Raises ScenarioError."""
+        plan = Plan(seed, tuple(self._jobs), (Start("a"), *plan_steps(steps), Heal()))
         return self.simulate(self._with_pools(plan, longest_run_s))
 
     def simulate(self, plan: Plan) -> Result:

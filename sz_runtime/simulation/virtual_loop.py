@@ -20,6 +20,8 @@ from sz_runtime.simulation.clock import SimClock
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
+NO_THREADS = "a handler in simulated time used a thread: there is none (asyncio.to_thread works, it runs on the spot)"
+
 
 class OutsideWorld(RuntimeError):
     """A handler asked for something that simulated time does not have."""
@@ -92,8 +94,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if self._agenda.now_us < self.frozen_until_us:
             self._plan_turn()
             return
-        before = events._get_running_loop()
+        before, start_thread = events._get_running_loop(), threading.Thread.start
         events._set_running_loop(self)
+        threading.Thread.start = _refuse_thread  # type: ignore[assignment, method-assign]
         try:
             for _ in range(len(self._turns)):
                 if not self._turns:  # One of them ended the process.
@@ -102,6 +105,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 if not handle.cancelled():
                     handle._run()
         finally:
+            threading.Thread.start = start_thread  # type: ignore[method-assign]
             events._set_running_loop(before)
         if self._turns:
             self._plan_turn()
@@ -165,9 +169,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
     ) -> asyncio.Handle:
         """From this thread only: another one would bring real time, and its disorder, into simulated time."""
         if threading.get_ident() != self._home:
-            message = "a handler used a thread: simulated time has none (asyncio.to_thread works, it runs on the spot)"
-            self.problems.append(message)
-            raise OutsideWorld(message)
+            self.problems.append(NO_THREADS)
+            raise OutsideWorld(NO_THREADS)
         return self.call_soon(callback, *args, context=context)
 
     def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
@@ -178,6 +181,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         except Exception as error:
             future.set_exception(error)
         return future
+
+
+def _refuse_thread(thread: threading.Thread) -> None:
+    """Stands in for Thread.start while a handler runs."""
+    raise OutsideWorld(NO_THREADS)
 
 
 def _outside(name: str) -> Callable[..., Any]:
