@@ -181,8 +181,8 @@ class SchedulesStored:
 
 @frozen
 class ParkWanted:
-    """scheduling, monotonic -> catalog: these schedules cannot fire: their method is not here, or (QUARANTINED) their
-    trigger cannot advance."""
+    """scheduling, monotonic, execution -> catalog: these schedules cannot fire: their method is not here, or
+    (QUARANTINED) their trigger cannot advance, or the store cannot hold their rows."""
 
     schedule_ids: tuple[str, ...]
     state: ScheduleState

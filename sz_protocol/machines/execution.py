@@ -20,6 +20,7 @@ from sz_protocol.kernel.events import (
     FiringsSettled,
     FiringsUndone,
     HandlersChanged,
+    ParkWanted,
     RunResult,
     RunsFinished,
     RunsFound,
@@ -49,7 +50,7 @@ from sz_protocol.machines.run_writer import (
 )
 from sz_protocol.machines.stopping import Stopping
 from sz_protocol.notices import AttemptFailed, Ignored, RunsRecorded, SteppedDown
-from sz_protocol.records import Run, RunState, Schedule
+from sz_protocol.records import Run, RunState, Schedule, ScheduleState
 from sz_protocol.settings import Settings
 
 
@@ -100,7 +101,7 @@ class Execution:
     )
     drain_until_us: int | None = None
     cancelled_all: bool = False
-    outbox: list[FiringsSettled | FiringsUndone] = Factory(list)
+    outbox: list[FiringsSettled | FiringsUndone | ParkWanted] = Factory(list)
 
     # --- the interface ----------------------------------------------------------------------------------------
 
@@ -253,11 +254,8 @@ class Execution:
 
     def _on_undone(self, undone: Undone, now: Now) -> list[Effect]:
         match undone.entry:
-            case Slice(runs=runs, moves=moves, monotonic=monotonic):
-                self.admission.undo(undone.entry, undone.refused, now)
-                unavailable = undone.reason not in (FailReason.REFUSED, FailReason.PREVIOUS)
-                self.outbox.append(FiringsUndone(tuple(m.schedule_id for m in moves), unavailable, monotonic))
-                return [effect for run in runs for effect in self.stopping.void(run)]
+            case Slice():
+                return self._on_slice_undone(undone.entry, undone, now)
             case Claim(runs=runs):
                 for run in runs:
                     self._unclaim(evolve(run, state=RunState.PENDING, attempt=run.attempt - 1), now)
@@ -270,6 +268,21 @@ class Execution:
                 message = f"the store could not take the run: {undone.detail or undone.reason}"
                 return [*effects, Reply(request_id, Refusal(RefusalCode.UNAVAILABLE, message))]
         return []
+
+    def _on_slice_undone(self, slice_: Slice, undone: Undone, now: Now) -> list[Effect]:
+        """Its schedules are decided anew. One whose rows the store cannot hold must not stand in the way of others."""
+        refused = undone.refused if undone.reason is FailReason.REFUSED else ()
+        self.admission.undo(slice_, refused, now)
+        unavailable = undone.reason not in (FailReason.REFUSED, FailReason.PREVIOUS)
+        ids = tuple(move.schedule_id for move in slice_.moves)
+        self.outbox.append(FiringsUndone(ids, unavailable, slice_.monotonic))
+        if undone.reason is FailReason.INVALID:
+            bad = dict.fromkeys(undone.refused)
+            stuck = dict.fromkeys(run.schedule_id for run in slice_.runs if run.row in bad)
+            if stuck:
+                reason = f"the store cannot hold its rows: {undone.detail}"
+                self.outbox.append(ParkWanted(tuple(stuck), ScheduleState.QUARANTINED, reason))
+        return [effect for run in slice_.runs for effect in self.stopping.void(run)]
 
     def _on_claims_read(self, claim: Claim, stored: tuple[Run, ...], now: Now) -> list[Effect]:
         truths = {run.row: run for run in stored}

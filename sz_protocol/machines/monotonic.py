@@ -157,10 +157,9 @@ class Monotonic:
 
     def _look_at(self, now: Now) -> None:
         """MONO-1."""
-        verdict = Trusted() if now.trusted else Distrusted()
-        if not allows(MOVES, self.state, verdict):
+        if self.state is not (MonotonicState.TICKING if now.trusted else MonotonicState.RESTING):
             return
-        self.state = move(MOVES, self.state, verdict)
+        self.state = move(MOVES, self.state, Trusted() if now.trusted else Distrusted())
         self.ticking.clear()
         self.heap.clear()
         self.op = None

@@ -136,7 +136,10 @@ class Placement:
                 row, key = pool.queue.popleft()
                 if row not in self.filed:
                     continue
-                info = self.methods[key]
+                info = self.methods.get(key)
+                if info is None:
+                    self.held.setdefault(key, []).append(row)
+                    continue
                 if self._method_full(key, info):
                     self.crowded.setdefault(key, deque()).append(row)
                     continue
@@ -178,8 +181,11 @@ class Placement:
         if key is not None:
             self.busy[key] -= 1
             aside = self.crowded.get(key)
-            if aside:
-                pool.queue.appendleft((aside.popleft(), key))
+            while aside:
+                row = aside.popleft()
+                if row in self.filed:
+                    pool.queue.appendleft((row, key))
+                    return
 
     def learn(self, methods: tuple[MethodInfo, ...], pools: tuple[tuple[str, int], ...]) -> list[int]:
         """Replace what can be executed; the rows that waited for a method which is here now."""
@@ -188,11 +194,10 @@ class Placement:
                 self.pools[name].size = size
             else:
                 self.pools[name] = Pool(size)
-        # A method that left keeps its entry: executions under way must find the pool whose slot they hold.
-        self.methods.update({(m.handler_id, m.method): m for m in methods})
         for key, aside in self.crowded.items():
             self.pools[self.methods[key].pool].queue.extendleft((row, key) for row in reversed(aside))
         self.crowded.clear()
+        self.methods = {(m.handler_id, m.method): m for m in methods}
         found = [key for key in self.held if key in self.methods]
         rows = [row for key in found for row in self.held.pop(key) if row in self.filed]
         for row in rows:
