@@ -57,11 +57,18 @@ class CronPattern:
 
     def count(self, low_s: int, high_s: int) -> int:
         """How many there are, in a time that grows with the months between."""
-        first, last = -(-low_s // DAY_S), high_s // DAY_S
-        if first > last:  # both within one day
-            return len(self.between(low_s, high_s))
-        edges = len(self.between(low_s, first * DAY_S)) + len(self.between(last * DAY_S, high_s))
-        return edges + self._count_days(first, last) * len(self.hours) * len(self.in_hour)
+        days = self._count_days(low_s // DAY_S, high_s // DAY_S)
+        return days * len(self.hours) * len(self.in_hour) + self._earlier(high_s) - self._earlier(low_s)
+
+    def _earlier(self, wall_s: int) -> int:
+        """How many there are on the same day before `wall_s`."""
+        day, second = divmod(wall_s, DAY_S)
+        hour, rest = divmod(second, HOUR_S)
+        whole = bisect_left(self.hours, hour)
+        if not second or not self._count_days(day, day + 1):
+            return 0
+        begun = bisect_left(self.in_hour, rest) if hour in self.hours else 0
+        return whole * len(self.in_hour) + begun
 
     def _days(self, first: int, last: int) -> Iterator[int]:
         """The matching days from `first` to before `last`, counted from 1970-01-01."""

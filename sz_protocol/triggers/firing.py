@@ -2,7 +2,8 @@
 
 Everything goes through `_next`, the first fire after an instant and within a limit. The limit makes every search end:
 time itself ends with the year 2199 (`LAST_US`), and the one search that may go on fruitlessly until then, for
-instants that all members of `AllOf` share, is bounded in steps.
+instants that all members of `AllOf` share, is bounded in steps: one budget for those that stand inside each other.
+What can be counted is found by counting (`_leap`), in a time that hardly depends on how many fires lie between.
 """
 
 from bisect import bisect_left, bisect_right
@@ -17,11 +18,26 @@ import attrs
 from .errors import CannotAdvance
 from .instants import DAY_S, DEFAULT_ANCHOR_US, FIRST_US, LAST_US, SECOND_US, to_us, wall_datetime
 from .local_fires import LocalFires, of_calendar, of_cron
-from .records import AllOf, AnyOf, Calendar, Cron, Date, EveryNth, Except, Interval, Trigger
+from .records import AllOf, AnyOf, Calendar, Cron, Date, EveryNth, Except, Interval, Trigger, countable
 from .zones import zone
 
 ALL_OF_STEPS: Final = 10_000
 CHECKPOINT_US: Final = 32 * DAY_S * SECOND_US
+WALKED: Final = 200
+"""So many fires are rather visited than counted."""
+
+
+@attrs.define
+class _Budget:
+    """What one search may still spend, whatever it consists of."""
+
+    after_us: int
+    steps: int = ALL_OF_STEPS
+
+    def spend(self) -> None:
+        self.steps -= 1
+        if self.steps < 0:
+            raise CannotAdvance(self.after_us, f"the triggers of all did not coincide within {ALL_OF_STEPS} steps")
 
 
 @attrs.frozen
@@ -54,31 +70,37 @@ def fires_between(trigger: Trigger, from_us: int, to_us: int) -> Iterator[int]:
 def missed(trigger: Trigger, after_us: int, until_us: int, keep: int) -> Missed:
     """What fired after `after_us` and up to and with `until_us`: the latest `keep` instants, and exact counts.
 
-    Intervals are counted at once, cron and calendar triggers in a time that grows with the months between and with
-    `keep`; any, all, except and every_nth are walked through.
+    Any and all are walked through. All others are counted, in a time that grows with `keep` and with the months between
+    (an interval's with neither).
     """
-    match trigger:
-        case Cron() | Calendar() | Interval():
-            total = count(trigger, after_us + 1, until_us + 1)
-            kept = _latest(trigger, after_us + 1, until_us + 1, min(keep + 1, total))
-        case _:
-            total, tail = 0, deque[int](maxlen=keep + 1)
-            for fire_us in fires_between(trigger, after_us + 1, until_us + 1):
-                total += 1
-                tail.append(fire_us)
-            kept = list(tail)
+    if countable(trigger):
+        total = count(trigger, after_us + 1, until_us + 1)
+        kept = _latest(trigger, after_us + 1, until_us + 1, total, min(keep + 1, total))
+    else:
+        total, tail = 0, deque[int](maxlen=keep + 1)
+        for fire_us in fires_between(trigger, after_us + 1, until_us + 1):
+            total += 1
+            tail.append(fire_us)
+        kept = list(tail)
     if total <= keep:
         return Missed(tuple(kept), 0, None, None)
     return Missed(tuple(kept[1:]), total - keep, _next(trigger, after_us, until_us), kept[0])
 
 
-def _latest(trigger: Cron | Calendar | Interval, from_us: int, to_us: int, keep: int) -> list[int]:
+def _latest(trigger: Trigger, from_us: int, to_us: int, total: int, keep: int) -> list[int]:
+    """The last `keep` of the `total` fires with from_us <= fire < to_us."""
     from_us, to_us = within(trigger, from_us, to_us)
-    if not isinstance(trigger, Interval):
-        return local_fires(trigger).latest_us(from_us, to_us, keep)
-    period_us = trigger.period_us
-    last_us = to_us - 1 - (to_us - 1 - trigger.anchor_us) % period_us
-    return [last_us - back * period_us for back in range(keep - 1, -1, -1)]
+    match trigger:
+        case _ if not keep:
+            return []
+        case Cron() | Calendar():
+            return local_fires(trigger).latest_us(from_us, to_us, keep)
+        case Interval(period_us=period_us, anchor_us=anchor_us):
+            last_us = to_us - 1 - (to_us - 1 - anchor_us) % period_us
+            return [last_us - back * period_us for back in range(keep - 1, -1, -1)]
+        case _:
+            first_us = _leap(trigger, from_us - 1, total - keep, to_us - 1)
+            return [] if first_us is None else list(fires_between(trigger, first_us, to_us))
 
 
 def count(trigger: Trigger, from_us: int, to_us: int) -> int:
@@ -133,7 +155,7 @@ def within(trigger: Trigger, from_us: int, to_us: int) -> tuple[int, int]:
     return from_us, to_us
 
 
-def _next(trigger: Trigger, after_us: int, limit_us: int) -> int | None:
+def _next(trigger: Trigger, after_us: int, limit_us: int, budget: _Budget | None = None) -> int | None:
     """The first fire with after_us < fire <= limit_us."""
     if isinstance(trigger, Date):
         return trigger.at_us if after_us < trigger.at_us <= limit_us else None
@@ -153,58 +175,77 @@ def _next(trigger: Trigger, after_us: int, limit_us: int) -> int | None:
         case Calendar():
             return local_fires(trigger).next_us(after_us, limit_us)
         case AnyOf(triggers=members):
-            found = [fire for member in members if (fire := _next(member, after_us, limit_us)) is not None]
+            found = [fire for member in members if (fire := _next(member, after_us, limit_us, budget)) is not None]
             return min(found, default=None)
         case AllOf():
-            return _next_of_all(trigger, after_us, limit_us)
+            return _next_of_all(trigger, after_us, limit_us, budget or _Budget(after_us))
         case Except():
-            return _next_except(trigger, after_us, limit_us)
+            return _next_except(trigger, after_us, limit_us, budget or _Budget(after_us))
         case EveryNth():
-            return _next_nth(trigger, after_us, limit_us)
+            return _leap(trigger, after_us, 0, limit_us)
 
 
-def _next_of_all(trigger: AllOf, after_us: int, limit_us: int) -> int | None:
+def _next_of_all(trigger: AllOf, after_us: int, limit_us: int, budget: _Budget) -> int | None:
     """Leap to the latest of the members' next fires until they agree."""
     at_us = after_us
-    for _ in range(ALL_OF_STEPS):
+    while True:
+        budget.spend()
         fires: list[int] = []
         for member in trigger.triggers:
-            fire_us = _next(member, at_us, limit_us)
+            fire_us = _next(member, at_us, limit_us, budget)
             if fire_us is None:
                 return None
             fires.append(fire_us)
         at_us = max(fires) - 1
         if min(fires) > at_us:
             return min(fires)
-    raise CannotAdvance(after_us, f"the triggers of all did not coincide within {ALL_OF_STEPS} steps")
 
 
-def _next_except(trigger: Except, after_us: int, limit_us: int) -> int | None:
+def _next_except(trigger: Except, after_us: int, limit_us: int, budget: _Budget) -> int | None:
     begins, ends = blackouts(trigger)
-    fire_us = _next(trigger.trigger, after_us, limit_us)
+    fire_us = _next(trigger.trigger, after_us, limit_us, budget)
     while fire_us is not None:  # at most once per blackout, since each is left at its end
         index = bisect_right(begins, fire_us) - 1
         if index < 0 or fire_us >= ends[index]:
             return fire_us
-        fire_us = _next(trigger.trigger, ends[index] - 1, limit_us)
+        fire_us = _next(trigger.trigger, ends[index] - 1, limit_us, budget)
     return None
 
 
-def _next_nth(trigger: EveryNth, after_us: int, limit_us: int) -> int | None:
-    origin_us = DEFAULT_ANCHOR_US if trigger.start_us is None else trigger.start_us
-    after_us = max(after_us, origin_us - 1)
-    skip = (trigger.offset - _number(trigger, after_us)) % trigger.n
-    inner = trigger.trigger
-    if isinstance(inner, Interval) and skip:
-        first_us = _next(inner, after_us, limit_us)
-        return None if first_us is None else _next(inner, first_us + (skip - 1) * inner.period_us, limit_us)
-    return next(islice(fires_between(inner, after_us + 1, limit_us + 1), skip, None), None)
+def _leap(trigger: Trigger, after_us: int, skip: int, limit_us: int) -> int | None:
+    """The first fire after `after_us` and up to `limit_us` that has `skip` others before it. Not for any and all."""
+    from_us, to_us = within(trigger, after_us + 1, limit_us + 1)
+    if isinstance(trigger, EveryNth):
+        from_us = max(from_us, _origin_us(trigger))
+        to_first = (trigger.offset - _number(trigger, from_us - 1)) % trigger.n
+        return _leap(trigger.trigger, from_us - 1, to_first + skip * trigger.n, to_us - 1)
+    if isinstance(trigger, Interval):
+        first_us = _next(trigger, from_us - 1, to_us - 1)
+        return None if first_us is None else _next(trigger, first_us + skip * trigger.period_us - 1, to_us - 1)
+    stretch_us = CHECKPOINT_US
+    while skip > WALKED:
+        if from_us >= to_us:
+            return None
+        end_us = min(from_us + stretch_us, to_us)
+        found = count(trigger, from_us, end_us)
+        if found > skip:
+            to_us = end_us
+            stretch_us = max((end_us - from_us) // 2, 1)
+        else:
+            skip, from_us = skip - found, end_us
+            # Ever longer stretches at first; halves once it is known where it lies.
+            stretch_us = max(min(stretch_us * 2, (to_us - from_us) // 2), 1)
+    return next(islice(fires_between(trigger, from_us, to_us), skip, None), None)
+
+
+def _origin_us(trigger: EveryNth) -> int:
+    """From where the fires are numbered."""
+    return DEFAULT_ANCHOR_US if trigger.start_us is None else trigger.start_us
 
 
 def _number(trigger: EveryNth, at_us: int) -> int:
     """How many fires of the inner trigger there are from the origin up to and with `at_us`."""
-    origin_us = DEFAULT_ANCHOR_US if trigger.start_us is None else trigger.start_us
-    inner = trigger.trigger
+    origin_us, inner = _origin_us(trigger), trigger.trigger
     if at_us < origin_us:
         return 0
     if isinstance(inner, Cron | Calendar) and origin_us >= DEFAULT_ANCHOR_US:

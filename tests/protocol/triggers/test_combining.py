@@ -21,6 +21,7 @@ from sz_protocol.triggers import (
     dst_notes_between,
     fires_between,
     local_time,
+    missed,
     next_fire,
     nominal_key,
 )
@@ -126,6 +127,57 @@ def test_every_nth_is_a_slice_of_its_trigger(inner: Cron | Interval, pair: tuple
     end = start + (days + 30) * 86_400_000_000
     everything = list(fires_between(inner, start, end))
     assert list(fires_between(trigger, start - 10**12, end)) == everything[offset::n]
+
+
+DENSE = Cron("*/10 * * * * *", "Europe/Berlin")
+AUTUMN = us("2026-10-23"), us("2026-10-28")
+
+
+@given(
+    st.sampled_from([DENSE, Except(DENSE, (date(2026, 10, 24),)), EveryNth(DENSE, 3, 1), Cron("0 */2 * * * 1-6")]),
+    st.integers(150, 4000),
+    st.integers(0, 10**6),
+)
+@settings(max_examples=15, deadline=None)
+def test_far_leaps_land_where_steps_would(inner: Trigger, n: int, ahead_s: int) -> None:
+    start, end = AUTUMN
+    after = start + ahead_s % 300_000 * 1_000_000
+    everything = list(fires_between(inner, start, end))
+    trigger = EveryNth(inner, n, 0, start)
+    assert list(fires_between(trigger, start, end)) == everything[::n]
+    assert list(fires_between(trigger, after, end)) == [fire for fire in everything[::n] if fire >= after]
+    of_nth = missed(EveryNth(trigger, 2, 1, start), start - 1, end - 1, 3)
+    assert list(of_nth.kept) == everything[n :: 2 * n][-3:]
+    assert missed(inner, start - 1, end - 1, 300).kept == tuple(everything[-300:])
+
+
+def test_pain_15_every_nth_of_every_nth_ends_at_once() -> None:
+    trigger: Trigger = Cron("* * * * * *")
+    for _ in range(6):
+        trigger = EveryNth(trigger, 100)  # one second in 10**12: walked through, it would take hours
+    assert next_fire(trigger, us("2026-06-01")) is None
+    thrice = EveryNth(EveryNth(EveryNth(Cron("* * * * * *"), 100), 100), 100)
+    first = next_fire(thrice, us("2026-06-01"))
+    assert first is not None
+    assert next_fire(thrice, first) == first + 10**6 * 1_000_000
+
+
+def test_pain_12_a_month_of_missed_seconds_with_a_holiday_is_counted_not_visited() -> None:
+    day_s, until = 86_400, us("2026-12-31")
+    blocked = Except(Cron("* * * * * *"), (date(2026, 12, 25),))
+    found = missed(blocked, until - 30 * day_s * 1_000_000, until, 100)
+    assert (len(found.kept), found.dropped) == (100, 29 * day_s - 100)
+    assert found.kept == tuple(range(until - 99_000_000, until + 1, 1_000_000))
+
+
+def test_pain_15_alls_inside_each_other_share_one_search() -> None:
+    second_us = 1_000_000
+    seldom = AllOf((Interval(997 * second_us), Interval(1009 * second_us)))  # a thousand steps for each of its fires
+    never = AllOf((seldom, Interval(997 * 1009 * second_us, second_us)))
+    for trigger in (never, Except(never, windows=((0, 1),)), AnyOf((never, never))):
+        with pytest.raises(CannotAdvance, match="within 10000 steps"):
+            next_fire(trigger, us("2026-06-01"))
+    assert next_fire(AnyOf((seldom, Date(us("2026-06-03")))), us("2026-06-01")) == us("2026-06-03")
 
 
 def test_a_bound_narrows_every_combination() -> None:
