@@ -61,11 +61,15 @@ class Field:
     def size(self) -> int:
         return self.high - self.low + 1
 
+    @property
+    def highest(self) -> int:
+        return 7 if self.name == "weekday" else self.high  # 7 is Sunday too
+
     def allowed(self) -> str:
         if not self.names:
             return f"{self.low} to {self.high}"
         words = list(self.names)
-        return f"{self.low} to {self.high} or {words[0]} to {words[-1]}"
+        return f"{self.low} to {self.highest} or {words[0]} to {words[-1]}"
 
 
 SECOND: Final = Field("second", 0, 59)
@@ -234,8 +238,7 @@ def _number(field: Field, text: str, item: str) -> int:
     word = text.upper()
     if word in field.names:
         return field.names[word]
-    highest = 7 if field is WEEKDAY else field.high  # 7 is Sunday too
-    if text.isdigit() and field.low <= int(text) <= highest:
+    if text.isdigit() and field.low <= int(text) <= field.highest:
         return int(text)
     where = "" if text == item else f"{item!r}: "
     hint = nearest(word[:3], tuple(field.names)) if text.isalpha() else ""

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import TypeAlias
 
+from .instants import FIRST_US, LAST_US, iso_utc
+
 Path: TypeAlias = tuple[str | int, ...]
 Problem: TypeAlias = tuple[Path, str]
 
@@ -30,7 +32,7 @@ class CannotAdvance(Exception):  # callers quarantine the schedule
         super().__init__(after_us, reason)
 
     def __str__(self) -> str:
-        return f"cannot find a fire after {self.after_us} us: {self.reason}"
+        return f"cannot find a fire after {iso_utc(min(max(self.after_us, FIRST_US), LAST_US))}: {self.reason}"
 
 
 def shown(value: object) -> str:
