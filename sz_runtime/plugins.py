@@ -20,5 +20,7 @@ def load_plugin(group: str, name: str) -> Any:
             return point.load()
         except ImportError as missing:
             raise UnknownPlugin(f"{group} {name!r} needs a package that is not installed: {missing}") from missing
+        except Exception as broken:  # a third party's module runs here, and may raise anything
+            raise UnknownPlugin(f"{group} {name!r} cannot be imported: {type(broken).__name__}: {broken}") from broken
     known = ", ".join(plugin_names(group)) or "none"
     raise UnknownPlugin(f"no {group} plugin {name!r} is installed (there are: {known})")

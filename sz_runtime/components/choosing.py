@@ -111,7 +111,10 @@ def _find(name: str, config: Config) -> Component | str:
         return str(unknown)
     if not isinstance(component, Component):
         return f"the entry point of the component {name} holds no Component but a {type(component).__name__}"
-    refusal = component.refuses(config)
+    try:
+        refusal = component.refuses(config)
+    except Exception as broken:  # a third party's code; what it makes of its own section may be anything
+        refusal = f"{type(broken).__name__}: {broken}"
     return f"the component {name} cannot run: {refusal}" if refusal else component
 
 
@@ -121,5 +124,6 @@ def _problem(config: Config, key: str, why: str) -> Problem:
     place = _PLACE.match(origin)
     mark = config.marks.get(tuple(key.split(".")))
     file, line = (place[1], int(place[2])) if place else (origin, 0)
-    hint = f"; {key}: false goes on without it" if key.endswith(".enabled") else ""
+    switch = "components.zmq_client.enabled" if key == "components.zmq_client.server_address" else key
+    hint = f"; {switch}: false goes on without it" if switch.endswith(".enabled") else ""
     return Problem(file, line, mark.column if mark else 0, key, why + hint)

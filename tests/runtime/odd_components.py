@@ -22,6 +22,8 @@ extra = tests.runtime.odd_components:EXTRA
 needs_web = tests.runtime.odd_components:NEEDS_WEB
 nonsense = tests.runtime.odd_components:diary
 missing = tests.runtime.no_such_module:X
+broken = tests.runtime.broken_component:X
+picky = tests.runtime.odd_components:PICKY
 """
 
 
@@ -68,6 +70,7 @@ ODD = Component(serve, after=("control",), limits=limits, restart=Restart(base_u
 USER = Component(serve, needs=("odd",), after=("scheduler",), limits=limits)
 EXTRA = evolve(ODD, required=False, restart=Restart(base_us=10_000, max_us=50_000))
 NEEDS_WEB = Component(serve, needs=("tornado",))
+PICKY = Component(serve, refuses=lambda config: str(config.components.others["picky"]["not there"]))
 
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

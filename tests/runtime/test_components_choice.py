@@ -9,7 +9,7 @@ from sz_runtime.config import Config, ConfigError, Plugins, load_config, parse_c
 from tests.runtime.odd_components import install
 
 DOCUMENT = Path(__file__).parent / "config" / "document"
-PLUGINS = Plugins(components=("odd", "user", "needs_web", "nonsense", "missing", "ghost", "control"))
+PLUGINS = Plugins(components=("odd", "user", "needs_web", "nonsense", "missing", "broken", "picky", "ghost", "control"))
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +66,8 @@ components:
         "redis are not part of this version (type local is); components.event_broker.enabled: false goes on without it",
         "sz.yaml:11: components.handlers.remote.enabled: the component registration_server is not part of this "
         "version; components.handlers.remote.enabled: false goes on without it",
-        "sz.yaml:13: components.zmq_client.server_address: the component zmq_client is not part of this version",
+        "sz.yaml:13: components.zmq_client.server_address: the component zmq_client is not part of this version; "
+        "components.zmq_client.enabled: false goes on without it",
     ]
 
 
@@ -122,6 +123,8 @@ def test_a_local_event_broker_runs() -> None:
         ("needs_web: {enabled: true}", "the component needs_web needs tornado, which does not run"),
         ("nonsense: {enabled: true}", "the entry point of the component nonsense holds no Component but a list"),
         ("missing: {enabled: true}", "components 'missing' needs a package that is not installed"),
+        ("broken: {enabled: true}", "components 'broken' cannot be imported: RuntimeError: no such device"),
+        ("picky: {enabled: true}", "the component picky cannot run: KeyError: 'not there'"),
         ("ghost: {enabled: true}", "no components plugin 'ghost' is installed"),
         ("user: {enabled: true}", "the component user needs odd, which does not run"),
     ],
