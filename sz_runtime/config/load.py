@@ -108,11 +108,9 @@ def _load(
     placed = read_schedules(reading)
     view = View(deployment, components, given, reading, bool(placed))
     check_contradictions(view)
-    if reading.problems:
-        raise ConfigError(reading.problems)
     origins = {name: given[name].origin if name in given else "default" for name in (*table()[0], *given)}
     origins |= {f"schedules.{item.definition.id}": f"{document.file}:{item.line}" for item in placed}
-    return Config(
+    config = Config(
         file=file,
         deployment=deployment,
         components=components,
@@ -122,6 +120,9 @@ def _load(
         warnings=tuple(in_order(view.warnings + schedule_warnings(reading, placed, now_us))),
         marks=document.marks,
     )
+    if reading.problems:
+        raise ConfigError(reading.problems, config)
+    return config
 
 
 def _mode(reading: Reading, layers: Iterable[Layer], environ: Mapping[str, str]) -> Mode:

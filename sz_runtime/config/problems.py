@@ -1,10 +1,14 @@
 """What is wrong with a configuration, each problem at its place."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from attrs import frozen
 
 from sz_protocol.wire_values import quote
+
+if TYPE_CHECKING:
+    from sz_runtime.config.loaded import Config
 
 Path = tuple[str | int, ...]
 
@@ -46,10 +50,12 @@ def _printable(text: str) -> str:
 
 
 class ConfigError(Exception):
-    """A configuration that cannot be used. `problems` holds all of them, by line; the text has one line for each."""
+    """A configuration that cannot be used. `problems` holds all of them, by line; the text has one line for each.
+    `readable` is what could be read in spite of them, for who wants to look for more; it is not fit to run."""
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    def __init__(self, problems: Iterable[Problem], readable: "Config | None" = None) -> None:
         self.problems = in_order(problems)
+        self.readable = readable
         super().__init__("\n".join(map(str, self.problems)))
 
 

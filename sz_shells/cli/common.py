@@ -23,6 +23,10 @@ OK, FAILED, USAGE = 0, 1, 2
 
 Output = Literal["table", "json"]
 OutputOption = Annotated[Output, Parameter(name=["--output", "-o"], help="How to print: table or json.")]
+SetOption = Annotated[
+    list[str] | None,
+    Parameter(name="--set", negative=(), help="KEY=VALUE overrides a key of the configuration; may be repeated."),
+]
 DEFAULT_CONFIGS = ("schedulezero.yaml", "config.yaml", "deployments/default/config.yaml")
 
 
@@ -50,6 +54,19 @@ def load_or_exit(config: str | None, overrides: Mapping[str, object] | None = No
         return load_config(find_config(config), overrides=dict(overrides or {}))
     except ConfigError as wrong:
         fail(str(wrong), USAGE)
+
+
+def read_settings(settings: Iterable[str] | None) -> dict[str, str]:
+    """What `--set KEY=VALUE` says; ends the command where that is no such pair, or one key comes twice."""
+    overrides: dict[str, str] = {}
+    for setting in settings or ():
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            fail(f"--set {setting}: write KEY=VALUE, as in --set scheduler.threads=4", USAGE)
+        if key in overrides:
+            fail(f"--set {key}: is given twice", USAGE)
+        overrides[key] = value
+    return overrides
 
 
 def store_of(config: "Config") -> "Store":

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from sz_shells.cli.common import FAILED, OK, USAGE, fail, find_config, load_or_exit
+from sz_shells.cli.common import FAILED, OK, USAGE, SetOption, fail, find_config, load_or_exit, read_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from anyio.abc import TaskStatus
 
     from sz_runtime.components import ComponentManager
@@ -24,6 +26,7 @@ def run(
     *,
     backend: Annotated[Backend, Parameter(help="The event loop to run on.")] = "asyncio",
     verbose: Annotated[bool, Parameter(name=["--verbose", "-v"], help="Log routine events too.")] = False,
+    settings: SetOption = None,
 ) -> int:
     """Run the schedules of a configuration until SIGTERM or Ctrl-C, which drain: nothing new starts, running handlers
     may end, outcomes are written. SIGHUP reads the configuration again.
@@ -36,17 +39,18 @@ def run(
     import anyio
 
     from sz_runtime.components import ComponentFailed, StoppedEarly
-    from sz_runtime.config import ConfigError
+    from sz_runtime.config import ConfigError, load_config
     from sz_runtime.interpreter import tune_interpreter
 
     path = find_config(config)
-    loaded = load_or_exit(path)
+    overrides = read_settings(settings)
+    loaded = load_or_exit(path, overrides)
     if backend == "trio" and not _has_trio():
         fail("--backend trio needs the package trio: pip install 'schedulezero[trio]'", USAGE)
     set_up_logging(verbose)
     tune_interpreter()
     try:
-        return anyio.run(_serve, loaded, path, backend=backend)
+        return anyio.run(_serve, loaded, lambda: load_config(path, overrides=overrides), backend=backend)
     except (ConfigError, ComponentFailed, BaseExceptionGroup) as error:
         broken = _innermost(error)
         if isinstance(broken, StoppedEarly):
@@ -64,14 +68,16 @@ def _innermost(error: BaseException) -> BaseException:
     return error
 
 
-async def _serve(config: "Config", path: str) -> int:
+async def _serve(config: "Config", loader: "Callable[[], Config]") -> int:
     import anyio
+    import structlog
 
     from sz_runtime.components import ComponentManager
-    from sz_runtime.config import load_config
     from sz_runtime.observing import LogObserver
 
-    manager = ComponentManager(config, observers=[LogObserver()], loader=lambda: load_config(path))
+    for warning in config.warnings:
+        structlog.get_logger("schedulezero").warning("configuration", problem=str(warning))
+    manager = ComponentManager(config, observers=[LogObserver()], loader=loader)
     async with anyio.create_task_group() as tasks:
         # Before the start: a signal that comes while the components start must stop them in good order too.
         await tasks.start(_signals, manager)
