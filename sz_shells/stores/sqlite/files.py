@@ -85,6 +85,17 @@ def connect_server(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
     return connection
 
 
+def connect_checkpointer(path: Path) -> sqlite3.Connection:
+    """A connection that moves the log into the database, beside the one that `connect_server` made. Raises
+    StoreError."""
+    try:
+        connection = _connect(path, "rw", READ_TIMEOUT_MS)
+        connection.execute("PRAGMA synchronous = FULL")
+    except sqlite3.Error as error:
+        raise StoreError(describe(path, error)) from error
+    return connection
+
+
 def connect_reader(path: Path) -> sqlite3.Connection:
     """A connection that can only read, beside whoever writes. Raises StoreError, StoreTooNew."""
     if not path.exists():

@@ -15,9 +15,6 @@ from sz_shells.stores.sqlite.bulk import Bulk, Mismatch
 from sz_shells.stores.sqlite.exact import UNSTORABLE, Exact
 from sz_shells.stores.sqlite.files import describe
 
-CHECKPOINT_ROWS = 16_384
-_ROWS_OF_A_GROUP = 32
-
 # A commit that fails so has written no commit record. After any other failure (a sync that did not come back) the
 # record may be on the disk, and nobody knows until the next life reads it.
 _SURELY_NOT_COMMITTED = (
@@ -37,12 +34,11 @@ class GroupCommit:
     """Applies groups of writes over one connection, checking each write's fence against the stored term."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path, high_water_us: int) -> None:
-        self._connection = connection
+        self.connection = connection
         self._path = path
         self._identity = _identity(path)
         self._high_water_us = high_water_us
         self._streams = Streams()
-        self._unchecked_rows = 0
 
     def commit(self, writes: Sequence[Write]) -> list[WriteDone | WriteFailed]:
         """One transaction; an answer for each write, in order. Never raises for a failing database."""
@@ -52,7 +48,7 @@ class GroupCommit:
             verdicts = self._in_bulk(writes)
             if verdicts is None:
                 self._streams.failed = before
-                self._connection.execute("ROLLBACK")
+                self.connection.execute("ROLLBACK")
                 self._begin()
                 verdicts = self._one_by_one(writes)
             high_water_us = self._note_high_water(writes, verdicts)
@@ -61,7 +57,7 @@ class GroupCommit:
             self._streams.failed = before
             return self._refuse_all(writes, FailReason.UNAVAILABLE, describe(self._path, error))
         try:
-            self._connection.execute("COMMIT")
+            self.connection.execute("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()
             detail = describe(self._path, error)
@@ -70,30 +66,19 @@ class GroupCommit:
                 return self._refuse_all(writes, FailReason.UNAVAILABLE, detail)
             return self._doubt_all(writes, verdicts, detail)
         self._high_water_us = high_water_us
-        self._unchecked_rows += _ROWS_OF_A_GROUP + sum(map(weight, writes))
         return [verdict or WriteDone(write.op) for write, verdict in zip(writes, verdicts, strict=True)]
-
-    def checkpoint(self) -> None:
-        """Move the log into the database when it has grown. Readers and writers are not blocked; what a reader still
-        needs stays for the next time."""
-        if self._unchecked_rows < CHECKPOINT_ROWS:
-            return
-        self._unchecked_rows = 0
-        # A full disk: everything committed is in the log, and the writes themselves will tell.
-        with suppress(sqlite3.Error):
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def _begin(self) -> None:
         if _identity(self._path) != self._identity:
             raise StoreError(f"{self._path} was removed or replaced while it was in use")
-        self._connection.execute("BEGIN IMMEDIATE")
+        self.connection.execute("BEGIN IMMEDIATE")
 
     # --- the two ways --------------------------------------------------------------------------------------------
 
     def _in_bulk(self, writes: Sequence[Write]) -> list[Verdict] | None:
         """All writes together; None when some row of some write is in the way."""
         term = self._stored_term()
-        bulk = Bulk(self._connection)
+        bulk = Bulk(self.connection)
         verdicts: list[Verdict] = []
         try:
             for write in writes:
@@ -114,12 +99,12 @@ class GroupCommit:
         for write in writes:
             verdict = self._refuse_untried(write, term)
             if verdict is None:
-                self._connection.execute("SAVEPOINT operation")
+                self.connection.execute("SAVEPOINT operation")
                 verdict = self._try(write)
                 if verdict is not None:
                     self._streams.fail(write.stream)
-                    self._connection.execute("ROLLBACK TO operation")
-                self._connection.execute("RELEASE operation")
+                    self.connection.execute("ROLLBACK TO operation")
+                self.connection.execute("RELEASE operation")
             verdicts.append(verdict)
         return verdicts
 
@@ -132,7 +117,7 @@ class GroupCommit:
         return None
 
     def _try(self, write: Write) -> Verdict:
-        exact = Exact(self._connection)
+        exact = Exact(self.connection)
         try:
             for change in write.changes:
                 exact.apply(change)
@@ -146,7 +131,7 @@ class GroupCommit:
         return None
 
     def _stored_term(self) -> int:
-        (term,) = self._connection.execute("SELECT term FROM meta").fetchone()
+        (term,) = self.connection.execute("SELECT term FROM meta").fetchone()
         return int(term)
 
     def _note_high_water(self, writes: Sequence[Write], verdicts: Sequence[Verdict]) -> int:
@@ -155,7 +140,7 @@ class GroupCommit:
             if verdict is None:
                 latest = max(latest, *map(latest_us, write.changes), 0)
         if latest > self._high_water_us:
-            self._connection.execute("UPDATE meta SET high_water_us = ?", (latest,))
+            self.connection.execute("UPDATE meta SET high_water_us = ?", (latest,))
         return latest
 
     # --- when the database fails ---------------------------------------------------------------------------------
@@ -163,8 +148,8 @@ class GroupCommit:
     def _roll_back(self) -> None:
         # Where even this fails the next BEGIN does too, and its group is told.
         with suppress(sqlite3.Error):
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
 
     def _refuse_all(self, writes: Sequence[Write], reason: FailReason, detail: str) -> list[WriteDone | WriteFailed]:
         """Nothing of the group was written, refusals that rested on its other writes included."""

@@ -7,6 +7,7 @@ to the reader once that is committed, and no read holds up a write.
 import os
 import sqlite3
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -17,7 +18,8 @@ from sz_protocol.kernel.errors import DecodeError, LocalProtocolError
 from sz_protocol.kernel.events import FailReason, ReadDone, ReadFailed
 from sz_protocol.queries import Query
 from sz_runtime.ports import Complete, Opened, StoreError
-from sz_shells.stores.sqlite.files import connect_reader, connect_server, describe, make_parents
+from sz_shells.stores.sqlite.checkpoint import Checkpointer
+from sz_shells.stores.sqlite.files import connect_checkpointer, connect_reader, connect_server, describe, make_parents
 from sz_shells.stores.sqlite.group import GroupCommit, weight
 from sz_shells.stores.sqlite.lock import FileLock
 from sz_shells.stores.sqlite.reads import answer
@@ -43,19 +45,18 @@ class SqliteStore:
         """Take the file, bring its schema up to date, and begin the next term. Raises StoreInUse, StoreTooNew,
         StoreError."""
         make_parents(self._path)
-        lock = FileLock(self._path.with_name(self._path.name + ".lock"), self._path)
-        try:
+        with ExitStack() as held:
+            lock = FileLock(self._path.with_name(self._path.name + ".lock"), self._path)
+            held.callback(lock.release)
             writer = connect_server(self._path, self._busy_timeout_ms)
-            try:
-                opened = _begin_term(writer, self._path)
-                reader = connect_reader(self._path)
-            except StoreError:
-                writer.close()
-                raise
-        except StoreError:
-            lock.release()
-            raise
-        self._life = _Life(self._path, lock, writer, reader, opened, complete)
+            held.callback(writer.close)
+            opened = _begin_term(writer, self._path)
+            reader = connect_reader(self._path)
+            held.callback(reader.close)
+            checkpointer = Checkpointer(connect_checkpointer(self._path))
+            held.callback(checkpointer.close)
+            group = GroupCommit(writer, self._path, opened.high_water_us)
+            self._life = _Life(self._path, group, checkpointer, reader, complete, held.pop_all())
         return opened
 
     def submit(self, effect: Write | Read) -> None:
@@ -99,18 +100,18 @@ class _Life:
     def __init__(
         self,
         path: Path,
-        lock: FileLock,
-        writer: sqlite3.Connection,
+        group: GroupCommit,
+        checkpointer: Checkpointer,
         reader: sqlite3.Connection,
-        opened: Opened,
         complete: Complete,
+        held: ExitStack,
     ) -> None:
         self._path = path
-        self._lock = lock
-        self._writer = writer
+        self._group = group
+        self._checkpointer = checkpointer
         self._reader = reader
         self._complete = complete
-        self._group = GroupCommit(writer, path, opened.high_water_us)
+        self._held = held
         self.writes: _Queue = SimpleQueue()
         self._reads: SimpleQueue[Read | None] = SimpleQueue()
         self._threads = (
@@ -125,24 +126,22 @@ class _Life:
         self.writes.put(None)
         for thread in self._threads:
             thread.join()
-        self._reader.close()
-        self._writer.close()
-        self._lock.release()
+        self._held.close()
 
     def _serve_writes(self) -> None:
         going_on = True
         try:
             while going_on:
-                writes, reads, going_on = self._next_group()
+                writes, reads, rows, going_on = self._next_group()
                 if writes:
                     self._complete(self._group.commit(writes))
+                    self._checkpointer.after_group(rows, self._group.connection)
                 for read in reads:
                     self._reads.put(read)
-                self._group.checkpoint()
         finally:
             self._reads.put(None)
 
-    def _next_group(self) -> tuple[Sequence[Write], Sequence[Read], bool]:
+    def _next_group(self) -> tuple[Sequence[Write], Sequence[Read], int, bool]:
         """What waits now, up to a bound; False as the last part after everything."""
         writes: list[Write] = []
         reads: list[Read] = []
@@ -155,9 +154,9 @@ class _Life:
             else:
                 reads.append(effect)
             if rows >= MOST_ROWS_OF_A_GROUP or self.writes.empty():
-                return writes, reads, True
+                return writes, reads, rows, True
             effect = self.writes.get()
-        return writes, reads, False
+        return writes, reads, rows, False
 
     def _serve_reads(self) -> None:
         while (read := self._reads.get()) is not None:

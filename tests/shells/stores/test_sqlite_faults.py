@@ -16,7 +16,7 @@ from sz_protocol.queries import RunsByRow, RunsPage, SchedulesById, UnfinishedRu
 from sz_protocol.records import CLAIMS_PER_TERM, Run
 from sz_runtime.ports import StoreError
 from sz_shells.stores.sqlite import SqliteStore
-from sz_shells.stores.sqlite.group import CHECKPOINT_ROWS
+from sz_shells.stores.sqlite.checkpoint import CHECKPOINT_ROWS
 from tests.contracts.store_world import T0, Session, a_run, a_schedule, done, reasons
 from tests.contracts.test_stores_contract import SqliteWorld
 from tests.shells.stores.disks import can_mount, filled, limited_file_size, small_disk
