@@ -222,26 +222,26 @@ class Monotonic:
         schedule as unsettled, if nobody has edited it meanwhile (MONO-3)."""
         firings: list[Firing] = []
         flight: dict[str, Ticking] = {}
-        parked: list[str] = []
-        reason = ""
-        while self.heap and self.heap[0][0] <= now.mono_us and len(flight) + len(parked) < self.settings.slice_instants:
+        parked: dict[str, list[str]] = {}
+        room = self.settings.slice_instants
+        while self.heap and self.heap[0][0] <= now.mono_us and room > 0:
             due_us, schedule_id = heappop(self.heap)
             ticking = self.ticking.get(schedule_id)
             if ticking is None or ticking.due_us != due_us:
                 continue
+            room -= 1
             schedule, definition = ticking.schedule, ticking.schedule.definition
             if (definition.handler_id, definition.method) not in methods:
                 del self.ticking[schedule_id]
-                parked.append(schedule_id)
-                reason = no_such_method(definition)
+                parked.setdefault(no_such_method(definition), []).append(schedule_id)
                 continue
             k = (now.mono_us - ticking.spread_us) // ticking.period_us
             verdicts = _verdicts(ticking, k, self.ops.term, now)
             firings.append(Firing(schedule, verdicts, schedule.cursor_us, schedule.cursor_us, UNSETTLED_US))
             flight[schedule_id] = ticking
             self._keep(evolve(ticking, next_k=k + 1))
-        if parked:
-            self.outbox.append(ParkWanted(tuple(parked), ScheduleState.PARKED, reason))
+        for reason, ids in parked.items():
+            self.outbox.append(ParkWanted(tuple(ids), ScheduleState.PARKED, reason))
         if firings:
             self.flight = flight
             self.outbox.append(FiringsDecided(tuple(firings), monotonic=True))

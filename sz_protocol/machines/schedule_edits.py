@@ -2,7 +2,8 @@
 
 CAT-1 an edit keeps the cursor; only a changed trigger moves it to the present, and what was due under the old one
 and undecided is recorded as superseded. CAT-4 nothing that was due disappears without a row. CAT-7 what needs a present
-that nobody knows is settled when the time is known (TIME-5).
+that nobody knows is settled when the time is known (TIME-5). CAT-8 a due time that was stored under other zone data is
+computed anew.
 """
 
 from collections.abc import Callable
@@ -66,7 +67,7 @@ def edit_apply(existing: Schedule | None, definition: Definition, source: str, c
     if existing.source != source:
         return f"schedule {definition.id!r} belongs to {existing.source!r}"
     if existing.hash == hash_ and existing.state is not ScheduleState.RETIRED:
-        return None
+        return _edit_due(existing, context)
     edited = evolve(existing, definition=definition, hash=hash_, rev=existing.rev + 1)
     if existing.state is ScheduleState.RETIRED:
         return _go_on(existing, edited, Reason.RETIRED, context)
@@ -146,9 +147,24 @@ def edit_unpark(existing: Schedule, context: Context) -> Edit | None:
 
 def edit_settle(existing: Schedule, context: Context) -> Edit | None:
     """The time is known: bring the schedule to the present, with one row for what passed meanwhile (CAT-7)."""
-    if existing.state is not ScheduleState.ACTIVE or existing.next_due_us != UNSETTLED_US or not context.now.trusted:
+    if existing.state is not ScheduleState.ACTIVE or not context.now.trusted:
         return None
+    if existing.next_due_us != UNSETTLED_US:
+        return _edit_due(existing, context)
     return _go_on(existing, evolve(existing, rev=existing.rev + 1), None, context)
+
+
+def _edit_due(existing: Schedule, context: Context) -> Edit | None:
+    """CAT-8: the next due time as the trigger says it now; None where it is what is stored. Zone data change, and a
+    fire time that they moved must neither come at its old time nor come twice. The cursor stays."""
+    if existing.next_due_us == UNSETTLED_US or existing.state is ScheduleState.RETIRED:
+        return None
+    now_stands = standing(existing, context)
+    if now_stands.next_due_us == existing.next_due_us:
+        return None
+    stays = existing.state in (ScheduleState.PAUSED, ScheduleState.PARKED, now_stands.state)
+    edited = evolve(existing, next_due_us=now_stands.next_due_us) if stays else now_stands
+    return Edit(evolve(edited, rev=existing.rev + 1), existing.cursor_us)
 
 
 # --- the present -----------------------------------------------------------------------------------------------
@@ -175,8 +191,9 @@ def _go_on(existing: Schedule, edited: Schedule, reason: Reason | None, context:
         runs = _past_date(edited, context)
     elif reason is not None or unsettled:
         edited, runs = _carry_on(existing, edited, reason or Reason.UNTRUSTED_TIME, context)
-        if reason is Reason.SUPERSEDED:
-            runs += _past_date(edited, context)
+        if existing.definition.trigger != edited.definition.trigger:
+            named = dict.fromkeys(run.run_key for run in runs)
+            runs += tuple(run for run in _past_date(edited, context) if run.run_key not in named)
     return Edit(standing(edited, context), existing.cursor_us, runs)
 
 

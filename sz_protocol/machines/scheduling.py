@@ -4,12 +4,14 @@ only together with the ledger rows that account for it.
 Rules: specs/scheduling.md. SCHED-1 a cursor never regresses. SCHED-2 rows and cursor are one write. SCHED-3 nothing
 fires before `nominal + spread`. SCHED-4 nothing fires before the runs of the previous life are accounted for.
 SCHED-5 a schedule that cannot advance stands still alone. SCHED-6 memory follows due work, not stored schedules.
-SCHED-7 what a person decided about a pause holds for the instants that passed in it, and for no others.
+SCHED-7 what a person decided about a pause holds for the instants that passed in it, and for no others. SCHED-8 a due
+time that was stored under other zone data fires nothing: it is computed anew first.
 """
 
 from bisect import bisect_right
 from enum import Enum, auto
 from heapq import heappop, heappush
+from itertools import islice
 
 from attrs import Factory, define, evolve
 from attrs.setters import frozen as refuse
@@ -40,7 +42,10 @@ from sz_protocol.policy import Passed, Verdict, decide_misfire, no_such_method, 
 from sz_protocol.queries import DueSchedules, SchedulesById
 from sz_protocol.records import UNSETTLED_US, Schedule, ScheduleState
 from sz_protocol.settings import Settings
-from sz_protocol.triggers import CannotAdvance, missed, next_fire
+from sz_protocol.triggers import CannotAdvance, countable, fires_between, missed, next_fire
+
+MOST_VISITED = 5000
+"""So many instants of a trigger that cannot be counted (any, all) are visited in one slice."""
 
 
 class SchedulingState(Enum):
@@ -230,7 +235,8 @@ class Scheduling:
         passed = enumerate_passed(paged, window_us, until_us, self.settings.enumerate_instants)
         newest = passed.instants[-1] if passed.instants else max(passed.folded_until_us, passed.expired_until_us)
         following = next_fire(definition.trigger, newest)
-        assert following is None or following + paged.spread_us > now.utc_us, "SCHED-1: the backlog was not exhausted"
+        exhausted = following is None or following + paged.spread_us > now.utc_us
+        assert exhausted or not passed.instants, "SCHED-1: the backlog was not exhausted"
         next_due_us = None if following is None else following + paged.spread_us
         return Firing(paged.schedule, self._judge(paged, passed, now), paged.cursor_us, newest, next_due_us)
 
@@ -322,6 +328,9 @@ class Scheduling:
             self.paged.pop(schedule.id, None)
             return
         spread_us = spread_offset(schedule.uid, schedule.definition.spread_us)
+        if due_us != UNSETTLED_US and not _is_next(schedule, due_us - spread_us):
+            # SCHED-8: stored under other zone data. To be brought right first, wherever its due time really lies.
+            due_us = UNSETTLED_US
         self.paged[schedule.id] = Paged(schedule, schedule.cursor_us, due_us, spread_us)
         heappush(self.heap, (due_us, schedule.id))
 
@@ -358,16 +367,31 @@ class Scheduling:
             heappop(heap)
 
 
+def _is_next(schedule: Schedule, fire_us: int) -> bool:
+    """Whether this is what its trigger fires next after its cursor. One that cannot say is found out when it is due."""
+    try:
+        return next_fire(schedule.definition.trigger, schedule.cursor_us) == fire_us
+    except CannotAdvance:
+        return True
+
+
 def enumerate_passed(paged: Paged, window_us: int, until_us: int, cap: int) -> Passed:
     """The undecided instants up to `until_us` (inclusive): the latest one by one, those beyond `cap` and those
-    before `window_us` counted. Raises CannotAdvance."""
+    before `window_us` counted. Of a trigger that cannot be counted only the oldest ones, where there are very many:
+    the rest stays a backlog. Raises CannotAdvance."""
     definition = paged.schedule.definition
+    keep = max(cap, definition.misfire.max)
+    if not countable(definition.trigger):
+        ahead = fires_between(definition.trigger, paged.cursor_us + 1, until_us + 1)
+        oldest = tuple(islice(ahead, keep + MOST_VISITED))
+        if len(oldest) == keep + MOST_VISITED:
+            return _all_folded(oldest[:MOST_VISITED], window_us)
     after_us = paged.cursor_us
     expired = None
     if after_us < window_us:
         expired = missed(definition.trigger, after_us, window_us, 0)
         after_us = window_us
-    recent = missed(definition.trigger, after_us, until_us, max(cap, definition.misfire.max))
+    recent = missed(definition.trigger, after_us, until_us, keep)
     return Passed(
         recent.kept,
         folded=recent.dropped,
@@ -376,4 +400,19 @@ def enumerate_passed(paged: Paged, window_us: int, until_us: int, cap: int) -> P
         expired=expired.dropped if expired else 0,
         expired_from_us=(expired.first_dropped_us or 0) if expired else 0,
         expired_until_us=(expired.last_dropped_us or 0) if expired else 0,
+    )
+
+
+def _all_folded(instants: tuple[int, ...], window_us: int) -> Passed:
+    """Instants of which none is among the latest."""
+    old = bisect_right(instants, window_us)
+    expired, folded = instants[:old], instants[old:]
+    return Passed(
+        (),
+        folded=len(folded),
+        folded_from_us=folded[0] if folded else 0,
+        folded_until_us=folded[-1] if folded else 0,
+        expired=len(expired),
+        expired_from_us=expired[0] if expired else 0,
+        expired_until_us=expired[-1] if expired else 0,
     )
