@@ -143,7 +143,8 @@ class Supervisor:
         except Exception as error:
             self.errors[name] = plain_error(error)
             _log.debug("component_error", component=name, exc_info=error)
-            ended = ComponentEnded(name, number, in_words(error), isinstance(self.errors[name], CannotRun))
+            words = life.context.config.hider()(in_words(error))  # a driver quotes the URL that it was given
+            ended = ComponentEnded(name, number, words, isinstance(self.errors[name], CannotRun))
         finally:
             self.values.pop(name, None)
             del self._lives[name, number]

@@ -61,7 +61,7 @@ def _store(view: View) -> None:
     store = view.components.scheduler.datastore
     plugins = view.reading.names
     if store.type not in STORES and store.type not in plugins.third_parties().stores:
-        known = [*STORES, *plugins.third_parties().stores]
+        known = list(dict.fromkeys((*STORES, *plugins.third_parties().stores)))
         view.refuse(f"{DATASTORE}.type", f"{quote(store.type)} is no known store; {nearest(store.type, known)}")
         return
     path_chosen, url_chosen = view.chosen(f"{DATASTORE}.path"), store.url is not None
@@ -87,7 +87,7 @@ def _broker(view: View) -> None:
     broker = view.components.event_broker
     plugins = view.reading.names
     if broker.type not in BROKERS and broker.type not in plugins.third_parties().brokers:
-        known = [*BROKERS, *plugins.third_parties().brokers]
+        known = list(dict.fromkeys((*BROKERS, *plugins.third_parties().brokers)))
         view.refuse(f"{BROKER}.type", f"{quote(broker.type)} is no known broker; {nearest(broker.type, known)}")
         return
     if not broker.enabled:

@@ -107,7 +107,7 @@ class Names:
         children = list(sections[parent].children) if parent in sections else [] if parent else list(ROOTS)
         if parent == "components":
             children += self.third_parties().components
-        hint = nearest(leaf, children)
+        hint = nearest(leaf, list(dict.fromkeys(children)))  # our own components have entry points too
         meant = hint.split('"')[1] if hint.startswith("did you mean") else ""
         elsewhere = [other for other in keys if other.endswith(f".{leaf}")]
         if not meant and len(elsewhere) == 1:

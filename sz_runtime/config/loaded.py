@@ -1,6 +1,6 @@
 """A configuration that has been read: what holds, and where each value came from."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -11,7 +11,7 @@ from sz_runtime.config.keys import Key, table
 from sz_runtime.config.kinds import DurationUs, PositiveDurationUs
 from sz_runtime.config.model import Components, Deployment
 from sz_runtime.config.problems import Mark, Path, Problem
-from sz_runtime.config.secret_text import redacted
+from sz_runtime.config.secret_text import hider, redacted
 
 if TYPE_CHECKING:
     from sz_protocol.definition import Definition
@@ -58,6 +58,10 @@ class Config:
             case "tornado" | "scheduler" | "event_broker":
                 return bool(getattr(components, name).enabled)
         return bool(components.others.get(name, {}).get("enabled", False))
+
+    def hider(self) -> Callable[[str], str]:
+        """A function that takes this configuration's secrets out of any text, such as another's error."""
+        return hider([*(self.value(key) for key in table()[0].values()), *self.components.others.values()])
 
     def redacted_dict(self) -> dict[str, Any]:
         """Plain data in the shape of the file, every key spelled out, without secrets."""

@@ -38,17 +38,16 @@ def resolve(value: Any, environ: Mapping[str, str]) -> Any:
 def _text(text: str, environ: Mapping[str, str]) -> str:
     if text.startswith("file:"):
         return SecretText(_file(text.removeprefix("file:")), text)
-    secret = False
+    parts: list[str] = []
 
     def replace(match: re.Match[str]) -> str:
-        nonlocal secret
         if match[0] == "$${":
             return "${"
-        secret = True
-        return _variable(match, environ)
+        parts.append(_variable(match, environ))
+        return parts[-1]
 
     result = _REFERENCE.sub(replace, text)
-    return SecretText(result, without_password(text)) if secret else result
+    return SecretText(result, without_password(text), tuple(parts)) if parts else result
 
 
 def _variable(match: re.Match[str], environ: Mapping[str, str]) -> str:

@@ -1,7 +1,7 @@
 """Text that must not be shown: it behaves as its value, and prints as what may be seen of it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 HIDDEN = "***"
@@ -10,14 +10,17 @@ _SECRET_KEY = re.compile(r"passw|secret|token|api_?key|credential", re.IGNORECAS
 
 
 class SecretText(str):
-    """A string whose repr, and whose place in every dump of a configuration, is `shown`."""
+    """A string whose repr, and whose place in every dump of a configuration, is `shown`. `parts` are the pieces of it
+    that are secret."""
 
     shown: str
+    parts: tuple[str, ...]
 
-    def __new__(cls, value: str, shown: str = HIDDEN) -> "SecretText":
-        """`shown` holds nothing secret."""
+    def __new__(cls, value: str, shown: str = HIDDEN, parts: tuple[str, ...] | None = None) -> "SecretText":
+        """`shown` holds nothing secret; without `parts` all of the value is."""
         text = super().__new__(cls, value)
         text.shown = shown
+        text.parts = (value,) if parts is None else parts
         return text
 
     def __repr__(self) -> str:
@@ -43,7 +46,41 @@ def hiding_password(text: str) -> str:
     if isinstance(text, SecretText):
         return text
     shown = without_password(text)
-    return text if shown == text else SecretText(text, shown)
+    return text if shown == text else SecretText(text, shown, tuple(found[2] for found in _PASSWORD.finditer(text)))
+
+
+SHORTEST_HIDDEN = 4
+"""Shorter secrets are not looked for in texts: what they stand in by chance would become unreadable."""
+
+
+def hider(values: Any) -> Callable[[str], str]:
+    """A function that takes the secrets among these values, and passwords of URLs, out of any text: of errors and logs
+    that others wrote."""
+    parts = {part: None for part in _parts(values) if len(part) >= SHORTEST_HIDDEN}
+    longest_first = sorted(parts, key=len, reverse=True)
+
+    def hide(text: str) -> str:
+        for part in longest_first:
+            text = text.replace(part, HIDDEN)
+        return without_password(text)
+
+    return hide
+
+
+def _parts(value: Any, key: str = "") -> Iterator[str]:
+    if isinstance(value, SecretText):
+        for part in value.parts:
+            yield part
+            yield from (found[2] for found in _PASSWORD.finditer(part))
+    elif isinstance(value, str):
+        if _SECRET_KEY.search(key):
+            yield value
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _parts(item, str(name))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _parts(item, key)
 
 
 def redacted(value: Any, key: str = "") -> Any:

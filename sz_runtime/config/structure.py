@@ -52,7 +52,7 @@ def _hook(kind: Kind) -> Any:
             raise Refused(problems)
         if isinstance(value, (dict, list)):
             return value  # free plain data is kept as it is, with the secrets in it
-        return SecretText(result, value.shown) if secret and isinstance(result, str) else result
+        return SecretText(result, value.shown, value.parts) if secret and isinstance(result, str) else result
 
     return read
 

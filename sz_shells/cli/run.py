@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from anyio.abc import TaskStatus
+    from structlog.typing import EventDict
 
     from sz_runtime.components import ComponentManager
     from sz_runtime.config import Config
@@ -47,7 +48,7 @@ def run(
     loaded = load_or_exit(path, overrides)
     if backend == "trio" and not _has_trio():
         fail("--backend trio needs the package trio: pip install 'schedulezero[trio]'", USAGE)
-    set_up_logging(verbose)
+    set_up_logging(verbose, loaded.hider())
     tune_interpreter()
     try:
         return anyio.run(_serve, loaded, lambda: load_config(path, overrides=overrides), backend=backend)
@@ -135,8 +136,9 @@ def _has_trio() -> bool:
     return find_spec("trio") is not None
 
 
-def set_up_logging(verbose: bool) -> None:
-    """structlog to standard error: coloured for a person, plain key=value lines for a file."""
+def set_up_logging(verbose: bool, hide: "Callable[[str], str]") -> None:
+    """structlog to standard error: coloured for a person, plain key=value lines for a file. `hide` takes secrets out
+    of every text, whoever wrote it."""
     import logging
 
     import structlog
@@ -147,12 +149,20 @@ def set_up_logging(verbose: bool) -> None:
         renderer = structlog.dev.ConsoleRenderer()
     else:
         renderer = structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"])
+
+    def redact(_logger: object, _name: str, event: "EventDict") -> "EventDict":
+        for key, value in event.items():
+            if not isinstance(value, (int, float, bool, type(None))):
+                event[key] = hide(str(value))
+        return event
+
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            redact,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),

@@ -10,6 +10,7 @@ import pytest
 
 from sz_runtime.config import json_schema
 from sz_shells.cli.main import build_app
+from tests.runtime.odd_components import install
 
 DOCUMENT = Path(__file__).parent.parent / "runtime" / "config" / "document"
 PLAIN = """\
@@ -144,6 +145,23 @@ def test_the_table_writes_values_as_yaml_does(capsys: pytest.CaptureFixture[str]
 def test_the_schema_is_printed_without_a_configuration(capsys: pytest.CaptureFixture[str]) -> None:
     assert check("--schema") == 0
     assert json.loads(capsys.readouterr().out) == json_schema()
+
+
+def test_a_component_that_quotes_a_secret_in_its_error_does_not_get_it_into_the_log(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "dist").mkdir()
+    install(folder / "dist", monkeypatch)
+    (folder / "s.yaml").write_text(
+        "deployment: {mode: autonomous}\n"
+        "components: {scheduler: {datastore: {type: memory}}, odd: {start: blab, token: 'Bearer ${TOKEN}'}}\n"
+    )
+    command = [sys.executable, "-m", "sz_shells.cli.main", "run", "s.yaml", "--verbose"]
+    environ = {"TOKEN": "hunter2", "PYTHONPATH": ":".join(sys.path)}
+    ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert "cannot log in with Bearer ***" in ended.stderr
+    assert "hunter2" not in ended.stderr
 
 
 def test_secrets_show_as_references_and_lines_do_not_wrap_in_a_pipe(folder: Path) -> None:

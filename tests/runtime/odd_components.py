@@ -34,12 +34,14 @@ class Deaf:
 
 
 async def serve(context: ComponentContext) -> None:
-    """`start`: ok, fail, refuse or hang. `stop`: ok, hang or deaf. `dies_after` seconds, in its first `deaths` lives;
-    then it stays."""
+    """`start`: ok, blab, fail, refuse or hang. `stop`: ok, hang or deaf. `dies_after` seconds, in its first `deaths`
+    lives; then it stays."""
     section: dict[str, Any] = dict(context.config.components.others[context.name])
     life = sum(line == f"start {context.name}" for line in diary) + 1
     diary.append(f"start {context.name}")
     match section.get("start", "ok"):
+        case "blab":
+            raise OSError(f"cannot log in with {section['token']}")
         case "fail":
             raise OSError(98, "address already in use")
         case "refuse":

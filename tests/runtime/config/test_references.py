@@ -159,3 +159,18 @@ def test_keys_that_sound_like_secrets_are_hidden_in_options() -> None:
     )
     shown: Any = parse_config(text).redacted_dict()["components"]["scheduler"]["datastore"]["options"]
     assert shown == {"api_key": "***", "nested": {"Password": "***", "user": "me", "token": 3}}
+
+
+def test_a_configuration_takes_its_secrets_out_of_texts_of_others() -> None:
+    config = parse_config(
+        "components:\n"
+        "  scheduler: {datastore: {type: postgresql, url: 'postgresql://u:${PW}@db/x', options: {api_key: k3yk3y}}}\n"
+        "  event_broker: {redis_url: 'redis://:literally@h', mqtt_url: '${WHOLE}', members: ['${SHORT}']}\n",
+        environ={"PW": "hunter2", "WHOLE": "mqtt://me:inside@broker", "SHORT": "abc"},
+    )
+    hide = config.hider()
+    assert hide("auth failed for hunter2 / k3yk3y / literally / inside, abc") == (
+        "auth failed for *** / *** / *** / ***, abc"
+    )
+    assert hide("mqtt://me:inside@broker and ftp://a:other@b") == "*** and ftp://a:***@b"
+    assert hide("nothing of the kind") == "nothing of the kind"
