@@ -4,7 +4,6 @@ Exit codes: 0 ok, 1 failed, 2 usage or configuration.
 """
 
 import json
-import os
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -27,6 +26,8 @@ SetOption = Annotated[
     list[str] | None,
     Parameter(name="--set", negative=(), help="KEY=VALUE overrides a key of the configuration; may be repeated."),
 ]
+PIPE_WIDTH = 100_000
+"""Whoever reads a pipe reads lines: a row stays one line."""
 DEFAULT_CONFIGS = ("schedulezero.yaml", "config.yaml", "deployments/default/config.yaml")
 
 
@@ -109,17 +110,20 @@ def console(*, stderr: bool = False) -> "Console":
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else int(os.environ.get("COLUMNS", "200"))
-    return Console(file=stream, width=width, soft_wrap=not stream.isatty(), highlight=False)
+    piped = not stream.isatty()
+    return Console(file=stream, width=PIPE_WIDTH if piped else None, soft_wrap=piped, highlight=False)
 
 
 def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     """Print rows as a plain table."""
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        # A time that is folded into two lines cannot be read.
+        table.add_column(column, overflow="fold", no_wrap=column.endswith("(UTC)"))
     for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
+        # As Text: what stands in a ledger may look like markup and is none.
+        table.add_row(*("" if cell is None else Text(str(cell)) for cell in row))
     console().print(table)
