@@ -124,7 +124,8 @@ def _demo(folder: Path, seconds: float) -> int:
 def _server(config: Path, diary: Path) -> Iterator["subprocess.Popen[bytes]"]:
     with (config.parent / "server.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "sz_shells.cli.main", "run", str(config)],
+            # -P: a file of the current directory must not stand in for a module of the server.
+            [sys.executable, "-P", "-m", "sz_shells.cli.main", "run", str(config)],
             env={**os.environ, DIARY: str(diary)},
             stdout=log,
             stderr=log,
