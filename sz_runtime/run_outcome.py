@@ -20,6 +20,7 @@ ERROR_LIMIT = 4096
 _MESSAGE_LIMIT = 1000
 _FRAMES = 8
 _LEAVES = 5
+_PATH_LIMIT = 80
 _DEPTH = 200
 _OURS = ("sz_runtime/executor", "sz_runtime\\executor")
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
@@ -97,7 +98,8 @@ def cancelled_unstarted(row: int, attempt: int, reason: CancelReason, at_us: int
 def why_unstorable(value: Any) -> str:
     """Type and path of the first thing in `value` that JSON cannot hold; empty when there is none."""
     for path, problem in _problems(value, "$", 0):
-        return f"the result cannot be stored as JSON: {path} is {problem}"
+        place = path if len(path) <= _PATH_LIMIT else path[:_PATH_LIMIT] + "..."
+        return f"the result cannot be stored as JSON: {place} is {problem}"
     return ""
 
 
@@ -205,4 +207,5 @@ def _problems(value: Any, path: str, depth: int) -> Iterator[tuple[str, str]]:
     elif not isinstance(value, str | int | bool | None):
         kind = type(value)
         hint = "; a plain function returned it unawaited: declare it async" if inspect.iscoroutine(value) else ""
-        yield path, f"a {kind.__module__}.{kind.__qualname__}{hint}".replace("a builtins.", "a ")
+        name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+        yield path, f"of type {name}{hint}"
