@@ -37,6 +37,7 @@ def run(
     config
         Configuration file, or the directory or name of a deployment.
     """
+    _import_structlog()
     import anyio
 
     from sz_runtime.components import ComponentFailed, StoppedEarly
@@ -61,6 +62,17 @@ def run(
         if isinstance(broken, ComponentFailed):
             fail(str(broken))
         raise
+
+
+def _import_structlog() -> None:
+    """Import it as if rich were not installed: for tracebacks that a server does not print, rich would take 8 MB of
+    memory for as long as it runs."""
+    if "rich" not in sys.modules:
+        sys.modules["rich"] = None  # type: ignore[assignment]
+        try:
+            import structlog  # noqa: F401
+        finally:
+            del sys.modules["rich"]
 
 
 def _innermost(error: BaseException) -> BaseException:
