@@ -6,17 +6,18 @@ from typing import Any, Protocol
 
 from attrs import Factory, define, evolve
 
-from sz_protocol.changes import Change, CursorMove
+from sz_protocol.changes import Change, CursorMove, PutSchedules
 from sz_protocol.definition import Definition
 from sz_protocol.definition_wire import definition_hash
 from sz_protocol.kernel.effects import Read, Write
 from sz_protocol.kernel.events import Event, FailReason, ReadDone, ReadFailed, WriteDone, WriteFailed
-from sz_protocol.queries import Query
-from sz_protocol.records import CLAIMS_PER_TERM, Outcome, Run, RunState, Schedule, run_key
+from sz_protocol.queries import AttemptsOf, DueSchedules, Query, RunsPage, SchedulesPage, UnfinishedRuns
+from sz_protocol.records import CLAIMS_PER_TERM, Attempt, Outcome, Run, RunState, Schedule, run_key
 from sz_protocol.triggers import Interval
 from sz_runtime.ports import Store
 
 SECOND = 1_000_000
+MINUTE = 60 * SECOND
 T0 = 1_700_000_000 * SECOND
 """Where the time of these tests begins."""
 
@@ -180,3 +181,43 @@ def done(run: Run, **changes: Any) -> Run:
 def a_move(schedule: Schedule, cursor_us: int, next_due_us: int | None) -> CursorMove:
     """Advance the cursor of a schedule that stands as given."""
     return CursorMove(schedule.id, schedule.rev, schedule.cursor_us, cursor_us, next_due_us)
+
+
+def an_attempt(run: Run, **changes: Any) -> Attempt:
+    """A failed attempt of a run, the first unless said otherwise."""
+    attempt = Attempt(run.row, 1, Outcome.FAILED, "error", run.fire_us, run.fire_us + SECOND, "it broke")
+    return evolve(attempt, **changes) if changes else attempt
+
+
+# --- writing and reading -----------------------------------------------------------------------------------------
+
+
+def put(*schedules: Schedule) -> PutSchedules:
+    """Schedules that are new."""
+    return PutSchedules(schedules, (None,) * len(schedules))
+
+
+def edit(old: Schedule, **changes: Any) -> PutSchedules:
+    """The next revision of a schedule that stands as `old`."""
+    return PutSchedules((evolve(old, rev=old.rev + 1, **changes),), (old.cursor_us,))
+
+
+def refused(session: Session, *changes: Change) -> tuple[str | int, ...]:
+    """Who was refused by a write of these changes."""
+    event = session.write(*changes)
+    assert isinstance(event, WriteFailed)
+    assert event.reason is FailReason.REFUSED
+    return event.refused
+
+
+def names(schedules: tuple[Schedule, ...]) -> list[str]:
+    """Their ids."""
+    return [schedule.id for schedule in schedules]
+
+
+def everything(session: Session) -> tuple[Any, ...]:
+    """All that the store holds."""
+    runs: tuple[Run, ...] = session.read(RunsPage(limit=10_000))
+    attempts = [session.read(AttemptsOf(run.row)) for run in runs]
+    due = session.read(DueSchedules(1 << 60, None, 10_000))
+    return session.read(SchedulesPage()), due, runs, session.read(UnfinishedRuns()), attempts

@@ -102,7 +102,9 @@ def connect_reader(path: Path) -> sqlite3.Connection:
         raise StoreError(f"{path}: there is no store yet")
     connection = None
     try:
-        connection = _connect(path, "ro", READ_TIMEOUT_MS)
+        # On a read-only disk SQLite cannot make the files by which a log is shared; without a log none is needed.
+        alone = not os.access(path.parent, os.W_OK) and not path.with_name(path.name + "-wal").exists()
+        connection = _connect(path, "ro&immutable=1" if alone else "ro", READ_TIMEOUT_MS)
         version = _check(connection, path)
         if version < len(MIGRATIONS):
             raise StoreError(

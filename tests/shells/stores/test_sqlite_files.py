@@ -89,6 +89,13 @@ def test_a_read_only_directory_is_named_and_left_alone(path: Path) -> None:
     assert opened_and_closed(path) == 2
 
 
+def test_a_store_on_a_read_only_disk_can_be_queried(session: Session, path: Path) -> None:
+    session.do(InsertRuns((a_run(1),)))
+    session.store.close()
+    with read_only(path.parent):
+        assert SqliteStore(path).query(RunsPage()) == (a_run(1),)
+
+
 @pytest.mark.parametrize("content", [b"schedules:\n- id: a\n" * 400, b"\0" * 5000, os.urandom(9000)])
 def test_a_file_that_is_no_database_is_named_and_left_alone(path: Path, content: bytes) -> None:
     path.parent.mkdir()
