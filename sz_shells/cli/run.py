@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from sz_runtime.config import Config
 
 Backend = Literal["asyncio", "trio"]
+ECHO_S = 0.2
+"""timeout(1), a terminal and many wrappers signal the process and its group: one wish that comes twice at once."""
 
 
 def run(
@@ -114,17 +116,17 @@ async def _signals(manager: "ComponentManager", *, task_status: "TaskStatus[None
     log = structlog.get_logger("schedulezero")
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         task_status.started()
-        stopping = False
+        asked_at: float | None = None
         async for number in signals:
             if number == signal.SIGHUP:
                 await _reload(manager)
-            elif stopping:
-                log.warning("stopping_now", because="a second signal came")
-                manager.stop(grace_s=0)
-            else:
-                stopping = True
+            elif asked_at is None:
+                asked_at = anyio.current_time()
                 log.info("draining", signal=signal.Signals(number).name)
                 manager.stop()
+            elif anyio.current_time() - asked_at > ECHO_S:
+                log.warning("stopping_now", because="a second signal came")
+                manager.stop(grace_s=0)
 
 
 async def _reload(manager: "ComponentManager") -> None:
