@@ -156,12 +156,23 @@ def as_steps(planned: Iterable[tuple[int, Step]], length_us: int) -> tuple[Step,
 def _settle_us(plan: Plan, planned: Planned) -> int:
     """How long healed nodes may take: time-outs, back-offs and queues, and a clock that was ahead to be caught up."""
     misfires = [job.definition.misfire for job in plan.jobs]
-    ahead_us = sum(step.us for _, step in planned if isinstance(step, StepClock) and step.us > 0)
-    ahead_us += max((step.error_us for _, step in planned if isinstance(step, TrustClock)), default=0)
     back_us = max((job.definition.retry.max_us for job in plan.jobs), default=0)
     back_us += max((int(m.max * SECOND_US / m.rate_per_s) for m in misfires if m.rate_per_s is not None), default=0)
     stalls_us = max((step.us for _, step in planned if isinstance(step, Stall)), default=0)
-    return HEALING_US + ahead_us + 2 * back_us + stalls_us + plan.settings.clock_settle_us
+    return HEALING_US + _furthest_ahead_us(planned) + 2 * back_us + stalls_us + plan.settings.clock_settle_us
+
+
+def _furthest_ahead_us(planned: Planned) -> int:
+    """How far ahead of true time a wall clock ever gets: so long may a healed node have to wait for its cursor."""
+    error_us = most_us = 0
+    for _, step in sorted(planned, key=lambda item: item[0]):
+        match step:
+            case StepClock(us=us):
+                error_us += us
+            case TrustClock(error_us=set_us):
+                error_us = set_us
+        most_us = max(most_us, error_us)
+    return most_us
 
 
 def crashes(rng: Random, plan: Plan, at_us: int) -> Planned:

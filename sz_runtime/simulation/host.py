@@ -35,6 +35,7 @@ from sz_runtime.simulation.trace import Trace
 NodeFactory = Callable[[Settings, Random, NodePlan], Machine]
 START_AGAIN_US = SECOND_US
 """How soon a start that failed is tried again, and a process that died of itself is started again."""
+MOST_RAISED = 5
 
 
 @define
@@ -70,6 +71,7 @@ class Host:
     tame: bool = False
     """Handlers do nothing wicked any more."""
     past_steps: int = 0
+    _raised: int = 0
     _start_planned: bool = False
 
     @property
@@ -229,8 +231,9 @@ class Host:
         self.crash(START_AGAIN_US, why)
 
     def raised(self) -> None:
-        """A machine raised: in production the process ends and is started again."""
-        self.crash(START_AGAIN_US, "raised")
+        """A machine raised: in production the process ends and is started again, and given up when that is no use."""
+        self._raised += 1
+        self.crash(START_AGAIN_US if self._raised <= MOST_RAISED else None, "raised")
 
     def ended(self) -> None:
         """The node has drained, or was fenced out: the process ends in order."""

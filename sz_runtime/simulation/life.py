@@ -26,7 +26,7 @@ from sz_runtime.simulation.trace import Trace
 TURN_US = 20
 """What one turn of the driver takes while a backlog lasts."""
 LONGEST_SLEEP_US = 30 * SECOND_US
-ENDLESS_WAKES = 20_000
+ENDLESS_WAKES = 5_000
 SPIN_WAKES = 200
 SPIN_US = 1000
 

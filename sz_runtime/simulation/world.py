@@ -17,6 +17,7 @@ from sz_protocol.settings import Settings
 from sz_runtime.simulation.acting import act
 from sz_runtime.simulation.agenda import Agenda
 from sz_runtime.simulation.checkers import Violation, Watch
+from sz_runtime.simulation.checkers.base import Enough, Report
 from sz_runtime.simulation.clock import SimClock
 from sz_runtime.simulation.diary import Diary
 from sz_runtime.simulation.disk import SimDisk
@@ -85,7 +86,7 @@ class World:
     network: SimNetwork = Factory(
         lambda self: SimNetwork(self.agenda, self.trace, stream(self.plan.seed, "network")), takes_self=True
     )
-    watch: Watch = Factory(lambda self: Watch(self.plan, self.trace), takes_self=True)
+    watch: Watch = Factory(lambda self: Watch(self.plan, self.trace, Report(self.stop_at_first)), takes_self=True)
 
     def __attrs_post_init__(self) -> None:
         plan, agenda = self.plan, self.agenda
@@ -114,12 +115,13 @@ class World:
 
     def run(self) -> Result:
         """Do every step of the plan, let the nodes settle, and judge."""
-        self.begin()
-        for step in self.plan.steps:
-            self.do(step)
-            if self.stop_at_first and self.watch.violations:
-                return self.result()
-        self.settle()
+        try:
+            self.begin()
+            for step in self.plan.steps:
+                self.do(step)
+            self.settle()
+        except Enough:
+            pass
         return self.result()
 
     def begin(self) -> None:

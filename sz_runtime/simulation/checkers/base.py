@@ -28,10 +28,15 @@ class Violation:
         return f"{self.at_us / 1e6:.6f}s {self.node or '-'}: {self.invariant}: {self.message}"
 
 
+class Enough(BaseException):
+    """The first violation has been seen, and that was all that was asked."""
+
+
 @define
 class Report:
-    """Where violations go, and counts of what was seen."""
+    """Where violations go, and counts of what was seen. `stop_at_first`: a violation ends the run, by `Enough`."""
 
+    stop_at_first: bool = False
     violations: list[Violation] = Factory(list)
     counts: dict[str, int] = Factory(dict)
 
@@ -39,6 +44,8 @@ class Report:
         """An invariant was broken at this record."""
         if sum(violation.invariant == invariant for violation in self.violations) < MOST_PER_INVARIANT:
             self.violations.append(Violation(invariant, record.at_us, record.node, message))
+        if self.stop_at_first:
+            raise Enough
 
     def count(self, name: str, by: int = 1) -> None:
         """Something that should happen sometimes has happened."""

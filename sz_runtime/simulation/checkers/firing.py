@@ -45,6 +45,8 @@ class Firing(Checker):
     keys: dict[tuple[str, str], RunWritten | RunKept] = Factory(dict)
     inserted: dict[str, list[RunWritten]] = Factory(dict)
     """Rows of the transaction at hand, by schedule."""
+    dropped: dict[int, None] = Factory(dict)
+    """Rows that retention took."""
     moves: list[CursorMoved | SchedulePut] = Factory(list)
     """Its cursors."""
 
@@ -70,6 +72,8 @@ class Firing(Checker):
         if not record.inserted:
             return
         earlier = self.keys.get((record.node, record.run_key))
+        if earlier is not None and record.reason == "past_at_creation" and earlier.row in self.dropped:
+            return  # Retention has forgotten that this date was served; nothing is executed a second time.
         if earlier is not None:
             self.report.add("FireOnce", record, f"run {record.run_key[:8]} of {record.schedule_id} was inserted twice")
         self.keys[record.node, record.run_key] = record
@@ -175,6 +179,7 @@ class Firing(Checker):
     def on_dropped(self, record: RowsDropped) -> None:
         """Retention: a manual run's key is remembered as long as its row. Scheduled ones stay behind their cursor."""
         dropped = dict.fromkeys(record.rows)
+        self.dropped.update(dropped)
         for place, row in list(self.keys.items()):
             if row.kind == "manual" and place[0] == record.node and row.row in dropped:
                 del self.keys[place]

@@ -15,6 +15,7 @@ from sz_runtime.simulation.facts import (
     CursorMoved,
     ExecutionEnded,
     ExecutionStarted,
+    Failed,
     Rewound,
     RunKept,
     RunWritten,
@@ -72,6 +73,7 @@ class Policies(Checker):
             ExecutionEnded: self.on_ended,
             CancelAsked: self.on_cancel,
             Stalled: self.on_stalled,
+            Failed: self.on_failed,
         }
 
     # --- schedules ------------------------------------------------------------------------------------------
@@ -187,6 +189,11 @@ class Policies(Checker):
         """What the copy holds is told next."""
         for place in [place for place in self.standing if place[0] == record.node]:
             del self.standing[place]
+
+    def on_failed(self, record: Failed) -> None:
+        """What has ended may wait to be written: who is open is not known any more."""
+        for standing in self.standing.values():
+            standing.waiting.clear()
 
     # --- time-outs ----------------------------------------------------------------------------------------------
 

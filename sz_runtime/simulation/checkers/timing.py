@@ -34,6 +34,8 @@ class ClockBelief:
     accepted_us: int = 0
     since_us: int = 0
     untrusted_since_us: int | None = None
+    former: tuple[int, int, int] = (0, 0, -UNREAD_US)
+    """What the clock was wrong by before its last change, since when, and until when."""
     open_until_us: int = -1
     """Until then the node may not have read the time that it was given: it believes whatever it reads first."""
     history: list[tuple[int, int]] = Factory(list)
@@ -43,7 +45,7 @@ class ClockBelief:
         """The clock reads something else now; a time that becomes trusted is believed at once."""
         self.settle(at_us, settle_us)
         known = abs(error_us - self.error_us) <= step_us
-        self.error_us = error_us
+        before_us, self.error_us = self.error_us, error_us
         before = self.untrusted_since_us
         self.untrusted_since_us = None if trusted else (before if before is not None else at_us)
         if trusted and before is not None:
@@ -51,7 +53,11 @@ class ClockBelief:
         if error_us <= self.accepted_us + step_us or before is not None or at_us <= self.open_until_us:
             self._accept(at_us, error_us)
         elif not known:
-            self.since_us = at_us
+            former_us, since_us, left_us = self.former
+            self.former = (before_us, self.since_us, at_us)
+            # It may have been away and back between two looks of the node, which then sees no change at all.
+            returned = abs(error_us - former_us) <= step_us and at_us - left_us <= UNREAD_US
+            self.since_us = since_us if returned else at_us
 
     def settle(self, at_us: int, settle_us: int) -> None:
         """Time passes: a jump that has held is believed (the node's own clock, which drifts, says for how long)."""

@@ -70,13 +70,33 @@ def _any_attempt(original: Any) -> Any:
     return completion
 
 
+_FORGOTTEN: dict[int, None] = {}
+"""Rows of the last life, for the mutant that forgets their lanes."""
+
+
 def _lanes_forgotten(original: Any) -> Any:
-    def on_found(self: Execution, *arguments: Any) -> Any:
-        effects = original(self, *arguments)
-        self.table.placement.lanes.clear()
-        return effects
+    def on_found(self: Execution, runs: Any, schedules: Any, now: Any) -> Any:
+        _FORGOTTEN.clear()
+        _FORGOTTEN.update(dict.fromkeys(run.row for run in runs))
+        return original(self, runs, schedules, now)
 
     return on_found
+
+
+def _forgotten_stay_out(original: Any) -> Any:
+    def enter(self: Placement, run: Any, width: int) -> None:
+        if run.row not in _FORGOTTEN:
+            original(self, run, width)
+
+    return enter
+
+
+def _forgotten_go_on(original: Any) -> Any:
+    def has_turn(self: Placement, run: Any) -> bool:
+        free = run.row not in self.filed and run.row not in self.slots
+        return free if run.row in _FORGOTTEN else original(self, run)
+
+    return has_turn
 
 
 def _left_leased(original: Any) -> Any:
@@ -87,8 +107,8 @@ def _left_leased(original: Any) -> Any:
     return on_found
 
 
-def _always(original: Any) -> Any:
-    return lambda *arguments: True
+def _whatever_semantics(original: Any) -> Any:
+    return lambda semantics, losses, limit: losses < limit
 
 
 def _never(original: Any) -> Any:
@@ -230,6 +250,8 @@ EXECUTION = (
         "overlap_forgotten_after_restart",
         "runs of the last life no longer hold their lanes",
         (Execution, "_on_found", _lanes_forgotten),
+        (Placement, "enter", _forgotten_stay_out),
+        (Placement, "has_turn", _forgotten_go_on),
     ),
     mutant(
         "never_requeue_after_crash",
@@ -244,7 +266,7 @@ EXECUTION = (
     mutant(
         "at_most_once_restarted",
         "a run whose executor vanished is executed again, whatever its semantics",
-        (completion_module, "may_restart", _always),
+        (completion_module, "may_restart", _whatever_semantics),
     ),
     mutant("retry_beyond_policy", "failures are retried for ever", (completion_module, "may_retry", _retry_for_ever)),
     mutant("backoff_ignored", "the next attempt begins at once", (RunTable, "_wait_us", _no_backoff)),

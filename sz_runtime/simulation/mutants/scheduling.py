@@ -11,6 +11,7 @@ from sz_protocol.machines import catalog as catalog_module
 from sz_protocol.machines import schedule_edits
 from sz_protocol.machines import scheduling as scheduling_module
 from sz_protocol.machines.catalog import Catalog
+from sz_protocol.machines.schedule_edits import Edit
 from sz_protocol.machines.scheduling import Paged, Scheduling
 from sz_protocol.machines.timekeeping import Timekeeping
 from sz_protocol.policy import Passed
@@ -38,8 +39,10 @@ def _refire_after_step_back(original: Any) -> Any:
                 trigger = paged.schedule.definition.trigger
                 again = next(fires_between(trigger, now.utc_us - 60_000_000, now.utc_us), None)
                 if again is not None:
-                    self.paged[schedule_id] = Paged(paged.schedule, again - 1, again, paged.spread_us)
-                    heappush(self.heap, (again, schedule_id))
+                    self.paged[schedule_id] = Paged(
+                        paged.schedule, paged.cursor_us, again + paged.spread_us, paged.spread_us
+                    )
+                    heappush(self.heap, (again + paged.spread_us, schedule_id))
         return original(self, now)
 
     return on_woke
@@ -100,10 +103,7 @@ def _jump_followed(original: Any) -> Any:
 
 
 def _untrusted_believed(original: Any) -> Any:
-    def read(self: Timekeeping, now: Now) -> Now:
-        return original(self, evolve(now, trusted=True)) if self.base_us is None else evolve(now, trusted=True)
-
-    return read
+    return lambda self, now: original(self, evolve(now, trusted=True))
 
 
 def _miscounted(original: Any) -> Any:
@@ -125,10 +125,13 @@ def _all_executed(original: Any) -> Any:
 
 
 def _paused_fires(original: Any) -> Any:
-    def stand_still(existing: Any, state: Any, reason: str, context: Any) -> Any:
-        return evolve(original(existing, state, reason, context), state=existing.state)
+    def pause(existing: Any, reason: str, context: Any) -> Any:
+        edit = original(existing, reason, context)
+        if not isinstance(edit, Edit):
+            return edit
+        return evolve(edit, schedule=evolve(edit.schedule, state=existing.state))
 
-    return stand_still
+    return pause
 
 
 def _resume_swallows(original: Any) -> Any:
@@ -223,9 +226,7 @@ SCHEDULING = (
         "after a gap every fire time is executed, whatever the policy",
         (scheduling_module, "decide_misfire", _all_executed),
     ),
-    mutant(
-        "paused_schedule_fires", "a pause is answered and not kept", (schedule_edits, "_stand_still", _paused_fires)
-    ),
+    mutant("paused_schedule_fires", "a pause is answered and not kept", (catalog_module, "edit_pause", _paused_fires)),
     mutant(
         "resume_swallows_what_was_missed",
         "what passed during a pause has no row after the resume",
