@@ -142,6 +142,8 @@ def _not_due(evidence: Evidence) -> tuple[str, str, list[str]]:
     around += [f"the next one after it {show_time(after_us, zone)}"] if after_us is not None else []
     if around:
         told.append(f"Of its fire times, {', '.join(around)} (zone {zone}).")
+    elif schedule.state is ScheduleState.QUARANTINED:
+        return str(schedule.state), str(schedule.state), [*told, *_stands_still(schedule, zone)]
     else:
         told.append("It has no fire times around that.")
     told += _edited_since(evidence, evidence.begin_us)

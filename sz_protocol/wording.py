@@ -47,7 +47,7 @@ def _succeeded(evidence: Evidence, run: Run) -> str:
 def _failed(evidence: Evidence, run: Run) -> str:
     definition = evidence.schedule.definition
     called = f"{run.handler_id}.{run.method}"
-    more = f" That was attempt {run.attempt}; {_tries_before(run, last=True)}." if run.attempt > 1 else ""
+    more = _failed_at(evidence, run)
     more += " It did not stop when it was asked to." if _would_not_stop(run) else ""
     match run.reason:
         case Reason.TIMEOUT:
@@ -64,6 +64,16 @@ def _failed(evidence: Evidence, run: Run) -> str:
             return f"It failed: {called} does not take these params; that is not retried: {_error(run)}"
         case _:
             return f"It failed: {called} raised an error: {_error(run)}{more}"
+
+
+def _failed_at(evidence: Evidence, run: Run) -> str:
+    """Which attempt ended it, and what became of those before."""
+    if any(attempt.attempt == run.attempt for attempt in evidence.attempts):
+        return f" It waited for another attempt; {_tries_before(run)}."
+    if run.attempt <= 1:
+        return ""
+    # A deadline ends the run without counting as a failure of its last attempt.
+    return f" That was attempt {run.attempt}; {_tries_before(run, last=run.reason != Reason.DEADLINE)}."
 
 
 def _cancelled(evidence: Evidence, run: Run) -> str:

@@ -134,12 +134,12 @@ class World:
         act(self, step)
         self.healed = isinstance(step, Heal)
 
-    def settle(self) -> None:
-        """Heal, unless the plan has, and give the nodes time to have nothing left to do; then let the checkers see
-        what the stores hold."""
+    def settle(self, settle_us: int | None = None) -> None:
+        """Heal, unless the plan has, and give the nodes time (the plan's, unless told) to have nothing left to do; then
+        let the checkers see what the stores hold."""
         if not self.plan.calm and not self.healed:
             act(self, Heal())
-        act(self, Advance(self.plan.settle_us))
+        act(self, Advance(self.plan.settle_us if settle_us is None else settle_us))
         while any(server.is_busy for server in self.stores.values()):
             act(self, Advance(A_MOMENT_US))
         self._weigh()

@@ -23,8 +23,9 @@ def why(target: str, config: str | None = None, /, *, output: OutputOption = "ta
     Parameters
     ----------
     target
-        SCHEDULE for how it stands, SCHEDULE@TIME for one fire time. TIME is a date, a minute or more exact:
-        nightly@2026-03-29, nightly@2026-03-29T02:30, nightly@2026-03-29T00:30:00Z.
+        SCHEDULE for how it stands, SCHEDULE@TIME for one fire time. TIME is a date, a minute or more exact, on the
+        wall of the schedule's zone or with an offset: nightly@2026-03-29, nightly@2026-03-29T02:30,
+        nightly@2026-03-29T00:30:00Z.
     config
         Configuration file, or the directory or name of a deployment.
     """

@@ -86,7 +86,9 @@ class TestMemoryStore(StoreContract):
 class TestSqliteStore(DurableStoreContract):
     @pytest.fixture
     def world(self, tmp_path: Path) -> Iterator[StoreWorld]:
+        before = threading.enumerate()
         world = SqliteWorld(tmp_path)
         yield world
         world.close()
-        assert not [thread for thread in threading.enumerate() if thread.name.startswith("store-")]
+        started = [thread for thread in threading.enumerate() if thread not in before]
+        assert not [thread for thread in started if thread.name.startswith("store-")]

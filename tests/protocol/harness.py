@@ -234,8 +234,11 @@ class Bench:
         self.cancels: list[CancelRun] = []
         self.notices: list[Notice] = []
         self.replies: dict[int, Any] = {}
+        self.ended: list[tuple[int, int, Outcome]] = []
+        """(row, attempt, outcome) of every execution that ended in this life."""
         self.stopped = False
         self.requests = 0
+        self.on_start: Callable[[StartRun], None] = lambda start: None
 
     # --- driving ----------------------------------------------------------------------------------------------
 
@@ -284,6 +287,7 @@ class Bench:
         assert (run.row, run.attempt) not in self.running, "one execution per attempt"
         self.running[run.row, run.attempt] = run
         self.started.append(run)
+        self.on_start(run)
 
     def answer(self, fate: Fate | None = None) -> list[Effect]:
         """Answer the oldest operation under way: truthfully, or as `fate` says."""
@@ -353,6 +357,7 @@ class Bench:
     ) -> list[Effect]:
         """One execution ends."""
         del self.running[run.row, run.attempt]
+        self.ended.append((run.row, run.attempt, outcome))
         now_us = self.now.utc_us
         result = RunResult(run.row, run.attempt, outcome, reason, now_us, now_us, retryable=retryable)
         return self.give(RunsFinished((result,)))

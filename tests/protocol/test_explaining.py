@@ -6,7 +6,7 @@ import pytest
 
 from sz_protocol.commands import Cancel, Done, Trigger
 from sz_protocol.definition import Definition, Misfire, MisfirePolicy, Overlap, OverlapPolicy, Retry, Semantics
-from sz_protocol.kernel.now import MINUTE_US, SECOND_US
+from sz_protocol.kernel.now import HOUR_US, MINUTE_US, SECOND_US
 from sz_protocol.records import Reason
 from sz_protocol.triggers import Interval
 from tests.protocol.explaining_rig import (
@@ -109,6 +109,10 @@ def test_a_manual_run_is_no_fire_time() -> None:
     assert "A person asked for this run" in answer.text
 
 
+TWO_TRIES_AND_A_DEADLINE = {"retry": Retry(5, 1), "timeout_us": MINUTE_US, "deadline_us": MINUTE_US * 3 // 2}
+A_LONG_WAIT = {"retry": Retry(5, HOUR_US, HOUR_US), "deadline_us": MINUTE_US}
+
+
 @pytest.mark.parametrize(
     ("handler", "policies", "reason", "words"),
     [
@@ -117,6 +121,8 @@ def test_a_manual_run_is_no_fire_time() -> None:
         (takes(5), {"timeout_us": MINUTE_US}, "timeout", "ran longer than its timeout of 1m"),
         (lambda start: None, {"timeout_us": MINUTE_US}, "timeout", "did not stop when it was asked to"),
         (takes(5), {"deadline_us": MINUTE_US}, "deadline", "the deadline of 1m for all its attempts passed"),
+        (takes(5), TWO_TRIES_AND_A_DEADLINE, "deadline", "That was attempt 2; of the attempts before it, 1 failed."),
+        (fails(), A_LONG_WAIT, "deadline", "It waited for another attempt; of the attempts before it, 1 failed."),
         (fails(Reason.UNSTORABLE, retryable=False), {}, "unstorable_result", "cannot be stored"),
         (fails(Reason.UNKNOWN_METHOD, retryable=False), {}, "unknown_method", "no method h.m"),
         (fails(Reason.INVALID_PARAMS, retryable=False), {}, "invalid_params", "does not take these params"),

@@ -72,7 +72,9 @@ def test_quarantined() -> None:
     answer = now.why("job")
     assert answer.verdict == "quarantined"
     assert "Its trigger finds no next fire time" in answer.text
-    assert found(now.why("job@2026-03-01T08:10")) == ("not_due", "no_fire_time")
+    at_a_time = now.why("job@2026-03-01T08:10")
+    assert found(at_a_time) == ("quarantined", "quarantined")
+    assert "Its trigger finds no next fire time" in at_a_time.text
 
 
 def test_retired_and_back_again() -> None:
