@@ -12,8 +12,8 @@ from sz_runtime.simulation.world import World
 
 CHUNK = 12
 BUDGET = range(0, 120, CHUNK)
-RARE = (3, 9)
-"""Seeds that together reach every rare state that `REQUIRED` names; found by `tests.simulation.covering`."""
+RARE = (0, 1, 2, 3, 4, 5, 6, 7, 9, 11, 15, 16, 23, 25, 33, 48, 76, 99)
+"""Seeds that together reach every rare state that `REQUIRED` names; the first ones that do."""
 
 
 @pytest.mark.parametrize("first", BUDGET)

@@ -32,7 +32,6 @@ REQUIRED = (
     "transaction lost",
     "transaction torn",
     "write refused",
-    "write previous",
     "write unavailable",
     "write unknown, durable",
     "write unknown, not durable",
