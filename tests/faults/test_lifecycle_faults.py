@@ -253,6 +253,8 @@ def test_ctrl_c_in_a_program_that_embeds_a_node_stops_it_in_order(server: Server
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Whoever runs the tests in the background of a shell has SIGINT ignored, and so would this child.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         assert process.stdout is not None
