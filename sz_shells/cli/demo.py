@@ -70,10 +70,12 @@ class Account:
     doubled: int
     unexecuted: int
     open: int
+    waiting: int
 
     @property
     def holds(self) -> bool:
-        """Whether every due instant has exactly one outcome, and every success an execution."""
+        """Whether every due instant has exactly one outcome, or waits for its next attempt as it was when the server
+        was told to go, and every success an execution."""
         return not (self.missing or self.doubled or self.unexecuted or self.open)
 
 
@@ -179,6 +181,7 @@ def _line(run: "Run") -> str:
 def take_account(store: "SqliteStore", diary: Path) -> Account:
     """Compare three things that do not know of each other: the triggers, the ledger and the handlers' diary."""
     from sz_protocol.queries import RunsPage, SchedulesPage
+    from sz_protocol.records import RunState
     from sz_protocol.triggers import fires_between
 
     rows: tuple[Run, ...] = store.query(RunsPage(limit=1_000_000))
@@ -197,7 +200,8 @@ def take_account(store: "SqliteStore", diary: Path) -> Account:
         missing=len(due - set(accounted)),
         doubled=sum(count - 1 for count in accounted.values()),
         unexecuted=sum(run.outcome == "succeeded" and run.run_id not in written for run in rows),
-        open=sum(run.outcome is None for run in rows),
+        open=sum(run.outcome is None and run.state is not RunState.PENDING for run in rows),
+        waiting=sum(run.state is RunState.PENDING for run in rows),
     )
 
 
@@ -206,9 +210,12 @@ def _tell(out: "Console", account: Account) -> None:
         "\n[bold]The account[/], taken from the triggers, the ledger and what the handlers wrote down themselves:"
     )
     out.print(f"  instants that became due       {account.due}")
-    out.print(f"  instants with an outcome       {account.accounted}")
+    out.print(f"  instants with an outcome       {account.accounted - account.open - account.waiting}")
     for outcome, count in sorted(account.outcomes.items()):
         out.print(f"    {outcome:<28} {count}", highlight=False)
+    if account.waiting:
+        # A drain starts nothing new, a second attempt neither: the next start would.
+        out.print(f"  waiting for their next attempt {account.waiting}")
     out.print(f"  doubled                        {account.doubled}")
     out.print(f"  missing                        {account.missing}")
     out.print(f"  still open                     {account.open}")
