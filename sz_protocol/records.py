@@ -5,7 +5,9 @@ an outcome and a reason. Instants that were not executed are rows too.
 """
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -15,6 +17,14 @@ from attrs.setters import frozen as refuse
 from sz_protocol.definition import Definition, MisfirePolicy
 
 CLAIMS_PER_TERM = 1 << 32
+
+KEY_BYTES, CLOCK_BYTES = 16, 6
+"""How long a run key is, and the part of it that is the nominal's clock."""
+
+_NO_CLOCK = bytes(CLOCK_BYTES)
+_MOST_CLOCK_MS = (1 << 8 * CLOCK_BYTES) - 1
+_EPOCH = datetime(1970, 1, 1)
+_MILLISECOND = timedelta(milliseconds=1)
 
 UNSETTLED_US = 0
 """A `next_due_us` that says: due as soon as the time is known, to be brought to the present (TIME-5)."""
@@ -124,6 +134,8 @@ class RunKind(StrEnum):
     BACKFILL = "backfill"
     MONOTONIC = "monotonic"
 
+
+_UNCLOCKED = (RunKind.MANUAL, RunKind.MONOTONIC)
 
 # Frozen like every record, but by a hook that __init__ does not pass through: a run is made several times on its way,
 # and `@frozen` would cost a microsecond each time.
@@ -251,5 +263,26 @@ class Attempt:
 
 def run_key(uid: str, nominal: str, kind: RunKind = RunKind.SCHEDULED) -> bytes:
     """H(schedule uid, nominal), 16 bytes, the same on every node. Manual runs and backfills cannot collide with
-    scheduled ones: their kind is hashed in."""
-    return blake2b(f"{kind.value}\0{uid}\0{nominal}".encode(), digest_size=16).digest()
+    scheduled ones: their kind is hashed in.
+
+    The nominal's own clock in milliseconds goes in front, as in a UUIDv7, so that a unique index grows at its end and
+    not all over a ledger of millions. It is read off the name, never off the zone data: what keeps its name when zone
+    data change keeps its key. What has no clock (the keys of clients, periods since boot) lies together at 0.
+    """
+    clock = _NO_CLOCK if kind in _UNCLOCKED else _clock(nominal)
+    name = f"{kind.value}\0{uid}\0{nominal}".encode()
+    return clock + blake2b(name, digest_size=KEY_BYTES - CLOCK_BYTES).digest()
+
+
+@lru_cache(maxsize=1024)
+def _clock(nominal: str) -> bytes:
+    """Microseconds of UTC, or `2026-03-29T02:30:00/0 Europe/Berlin`: the wall time, whatever the zone makes of it."""
+    if nominal.isdecimal():
+        clock_ms = int(nominal) // 1000
+    else:
+        try:
+            wall = datetime.fromisoformat(nominal.partition("/")[0])
+        except ValueError:
+            return _NO_CLOCK
+        clock_ms = (wall.replace(tzinfo=None) - _EPOCH) // _MILLISECOND
+    return min(max(clock_ms, 0), _MOST_CLOCK_MS).to_bytes(CLOCK_BYTES, "big")

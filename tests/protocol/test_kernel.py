@@ -105,4 +105,32 @@ def test_fire_1_each_kind_of_run_has_keys_of_its_own(uid: str, nominal: str, one
 
 
 def test_fire_1_the_run_key_is_the_same_everywhere() -> None:
-    assert run_key("backup", "2026-03-29T02:30:00/0 Europe/Berlin").hex() == "a405151c10987a49bc67d7ccb5d2a6fc"
+    assert run_key("backup", "2026-03-29T02:30:00/0 Europe/Berlin").hex() == "019d376d40407a0ca2e064a85f6e3b88"
+
+
+def test_fire_1_run_keys_begin_with_the_clock_of_the_nominal_so_that_an_index_grows_at_its_end() -> None:
+    day_ms = 86_400_000
+    walls = [f"2026-03-{day:02}T02:30:00/0 Europe/Berlin" for day in (27, 28, 29, 30)]
+    ticks = [str(1_700_000_000_000_000 + n * 1_000) for n in range(300)]
+    for names in (walls, ticks):
+        keys = [run_key("backup", name) for name in names]
+        assert keys == sorted(keys)
+    # The wall time as it stands in the name: no zone data are asked, so none that change can change the key.
+    assert int.from_bytes(run_key("backup", walls[2])[:6], "big") == 20_541 * day_ms + 9_000_000
+
+
+@pytest.mark.parametrize(
+    ("nominal", "clock_ms"),
+    [
+        ("1700000000000999", 1_700_000_000_000),
+        ("2026-03-29T02:30:00.250000/1 Europe/Berlin", 1_774_751_400_250),
+        ("-5", 0),
+        ("0001-01-01T00:00:00/0 UTC", 0),
+        ("9" * 30, (1 << 48) - 1),
+        ("order 66", 0),
+    ],
+)
+def test_fire_1_a_key_is_made_of_any_name_whatever_its_clock_says(nominal: str, clock_ms: int) -> None:
+    key = run_key("backup", nominal)
+    assert (len(key), int.from_bytes(key[:6], "big")) == (16, clock_ms)
+    assert run_key("backup", nominal, RunKind.MANUAL)[:6] == bytes(6), "a client's own key tells no time"
