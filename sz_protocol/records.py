@@ -137,6 +137,7 @@ class RunKind(StrEnum):
 
 _UNCLOCKED = (RunKind.MANUAL, RunKind.MONOTONIC)
 
+
 # Frozen like every record, but by a hook that __init__ does not pass through: a run is made several times on its way,
 # and `@frozen` would cost a microsecond each time.
 @define(on_setattr=refuse, unsafe_hash=True)
