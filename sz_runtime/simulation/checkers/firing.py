@@ -110,7 +110,7 @@ class Firing(Checker):
         if seen is None or not seen.cursor_us:
             # A cursor of 0: created before the time was known, and placed in it now.
             self.seen[place] = Seen(record.digest, record.state, record.cursor_us)
-            self._remember(self.seen[place], record.schedule_id)
+            _remember(self.seen[place], self.inserted.pop(record.schedule_id, []))
             return
         if record.cursor_us < seen.cursor_us:
             what = f"{record.schedule_id}: an edit took the cursor from {seen.cursor_us} to {record.cursor_us}"
@@ -124,9 +124,15 @@ class Firing(Checker):
         self, record: Noted, definition: Definition, seen: Seen, from_us: int, must_us: int, may_us: int
     ) -> None:
         """Every instant in (from, must] has a row of this transaction (or had one), no instant two; rows for instants
-        up to `may_us` are welcome."""
-        inserted = [row for row in self.inserted.get(definition.id, ()) if row.reason != "past_at_creation"]
-        rows = sorted(inserted, key=lambda row: row.fire_us)
+        up to `may_us` are welcome. Rows beyond that are the next move's: a backlog too long for one decision may be
+        two in the same slice."""
+        mine: list[RunWritten] = []
+        beyond: list[RunWritten] = []
+        for row in self.inserted.pop(definition.id, ()):
+            (mine if row.fire_us <= may_us or row.reason == "past_at_creation" else beyond).append(row)
+        if beyond:
+            self.inserted[definition.id] = beyond
+        rows = sorted((row for row in mine if row.reason != "past_at_creation"), key=lambda row: row.fire_us)
         instants = list(fires_between(definition.trigger, from_us + 1, may_us + 1))
         missing = [at for at in instants if at <= must_us and at not in seen.fires]
         covered: dict[int, None] = {}
@@ -144,11 +150,7 @@ class Firing(Checker):
         if missing:
             what = f"{definition.id}: the cursor passed {len(missing)} instants without a row, the first {missing[0]}"
             self.report.add("NoMissedFire", record, what)
-        self._remember(seen, definition.id)
-
-    def _remember(self, seen: Seen, schedule_id: str) -> None:
-        for row in self.inserted.pop(schedule_id, ()):
-            seen.fires[row.fire_us] = row.run_key
+        _remember(seen, mine)
 
     def _close(self, record: Noted) -> None:
         """The transaction at hand has ended: a row without its cursor is half of a decision."""
@@ -220,3 +222,8 @@ class Firing(Checker):
             if following is not None and following + spread_of(definition) <= until_us:
                 what = f"{schedule_id} is {seen.state} and undecided since {following}, {until_us - following} us ago"
                 self.report.add("NoMissedFire", evolve(end, node=store), what)
+
+
+def _remember(seen: Seen, rows: list[RunWritten]) -> None:
+    for row in rows:
+        seen.fires[row.fire_us] = row.run_key

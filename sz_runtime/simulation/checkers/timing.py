@@ -28,12 +28,14 @@ BY_EDIT = ("superseded", "retired", "paused")
 @define
 class ClockBelief:
     """By how much a node's believed wall time may exceed true time. A jump ahead counts only once it has held for
-    the settle time, or when a life begins with it."""
+    the settle time, or when a life begins with it. While the clock is not trusted the latest known time is carried on;
+    `known`: there is one, of this life or in the store."""
 
     error_us: int = 0
     accepted_us: int = 0
     since_us: int = 0
     untrusted_since_us: int | None = None
+    known: bool = False
     former: tuple[int, int, int] = (0, 0, -UNREAD_US)
     """What the clock was wrong by before its last change, since when, and until when."""
     open_until_us: int = -1
@@ -41,7 +43,7 @@ class ClockBelief:
     history: list[tuple[int, int]] = Factory(list)
     """(until when it was in force, accepted error)."""
 
-    def change(self, at_us: int, error_us: int, trusted: bool, step_us: int, settle_us: int) -> None:
+    def change(self, at_us: int, error_us: int, trusted: bool, step_us: int, settle_us: int, memory_us: int) -> None:
         """The clock reads something else now; a time that becomes trusted is believed at once."""
         self.settle(at_us, settle_us)
         known = abs(error_us - self.error_us) <= step_us
@@ -50,6 +52,12 @@ class ClockBelief:
         self.untrusted_since_us = None if trusted else (before if before is not None else at_us)
         if trusted and before is not None:
             self.open_until_us = at_us + UNREAD_US
+        if not trusted and self.known:
+            if before is None:
+                # Whichever time it read last, it is carried on.
+                self._accept(at_us, self.most_us(at_us, memory_us))
+            return
+        self.known = self.known or trusted
         if error_us <= self.accepted_us + step_us or before is not None or at_us <= self.open_until_us:
             self._accept(at_us, error_us)
         elif not known:
@@ -61,12 +69,16 @@ class ClockBelief:
 
     def settle(self, at_us: int, settle_us: int) -> None:
         """Time passes: a jump that has held is believed (the node's own clock, which drifts, says for how long)."""
-        if self.error_us > self.accepted_us and at_us >= self.since_us + settle_us - settle_us // 1000:
+        held = self.untrusted_since_us is None or not self.known
+        if held and self.error_us > self.accepted_us and at_us >= self.since_us + settle_us - settle_us // 1000:
             self._accept(at_us, self.error_us)
 
-    def start(self, at_us: int) -> None:
-        """A new life believes what it sees."""
-        self._accept(at_us, self.error_us)
+    def start(self, at_us: int, known_error_us: int | None) -> None:
+        """A new life believes what it sees; while that is not to be trusted, it goes by the latest time that its store
+        has seen (`known_error_us` from true time), where it has seen one."""
+        trusted = self.untrusted_since_us is None
+        self.known = trusted or known_error_us is not None
+        self._accept(at_us, self.error_us if trusted or known_error_us is None else known_error_us)
 
     def _accept(self, at_us: int, error_us: int) -> None:
         self.history.append((at_us, self.accepted_us))
@@ -109,12 +121,13 @@ class Timing(Checker):
         self.touched[record.node] = None
         settings = self.oracle.plan.settings
         belief = self._belief(record.node)
-        limits = settings.clock_step_us, settings.clock_settle_us
+        limits = settings.clock_step_us, settings.clock_settle_us, self.memory_us
         belief.change(record.at_us, record.error_us, record.trusted, *limits)
 
     def on_node(self, record: NodeStarted) -> None:
         """A life begins."""
-        self._belief(record.node).start(record.at_us)
+        known_us = record.wall_high_us - self.oracle.utc_us(record.at_us) if record.wall_high_us else None
+        self._belief(record.node).start(record.at_us, known_us)
 
     def on_stalled(self, record: Stalled) -> None:
         """A decision may be held up for as long as the node is."""
