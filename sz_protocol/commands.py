@@ -1,6 +1,6 @@
 """What a person or a program may ask of a running node. Each command is answered by exactly one `Reply`.
 
-Answers are `Applied`, `Done`, or `Refusal`.
+Answers are `Applied`, `Done`, `HandlersListed`, or `Refusal`.
 """
 
 from collections.abc import Mapping
@@ -65,7 +65,12 @@ class Cancel:
     run_id: str
 
 
-Command = Apply | Pause | Resume | Trigger | RunNow | Cancel
+@frozen
+class ListHandlers:
+    """Which remote handlers are registered, or were lost a short while ago? Answer: HandlersListed."""
+
+
+Command = Apply | Pause | Resume | Trigger | RunNow | Cancel | ListHandlers
 
 
 @frozen
@@ -85,6 +90,42 @@ class Done:
     """It happened, durably."""
 
     detail: str = ""
+
+
+class HandlerState(StrEnum):
+    """PRESENT is heard and takes runs. SUSPECT missed some heartbeats and gets nothing new. LOST is gone, and what it
+    executed with it. DRAINING finishes what it has. AWAY said good-bye."""
+
+    PRESENT = "present"
+    SUSPECT = "suspect"
+    LOST = "lost"
+    DRAINING = "draining"
+    AWAY = "away"
+
+
+@frozen
+class HandlerStatus:
+    """One remote handler. `since_us` (UTC) is when its state began, `silent_us` how long nothing was heard of it, `key`
+    the public key that it proved (empty: the link verifies nobody)."""
+
+    handler_id: str
+    state: HandlerState
+    since_us: int
+    silent_us: int
+    methods: tuple[str, ...]
+    tags: Mapping[str, str]
+    slots: int
+    executing: int
+    key: str = ""
+    software: str = ""
+    session: int = 0
+
+
+@frozen
+class HandlersListed:
+    """The remote handlers, by id."""
+
+    handlers: tuple[HandlerStatus, ...]
 
 
 class RefusalCode(StrEnum):
@@ -108,4 +149,4 @@ class Refusal:
     message: str
 
 
-Answer = Applied | Done | Refusal
+Answer = Applied | Done | HandlersListed | Refusal

@@ -37,6 +37,15 @@ class Semantics(StrEnum):
     AT_MOST_ONCE = "at_most_once"
 
 
+class AwayPolicy(StrEnum):
+    """What becomes of a fire time while the handler is away: its run waits for it, is skipped, or goes to another
+    handler that has the method."""
+
+    WAIT = "wait"
+    SKIP = "skip"
+    ELSEWHERE = "elsewhere"
+
+
 @frozen
 class Misfire:
     """`grace_us`: how late a fire time may start without being a misfire (None: without limit).
@@ -76,6 +85,8 @@ class Definition:
 
     `timeout_us` bounds one attempt, `deadline_us` all attempts of a run counted from its fire time's start;
     `spread_us` is the window of the stable offset that keeps a herd of schedules from firing at one instant.
+    `handler_id` may be "*": any handler that has the method. Whoever executes has all of `tags`. An `exclusive` run is
+    stopped by its own handler before a lost link could let another one begin it.
     """
 
     id: str
@@ -91,3 +102,6 @@ class Definition:
     spread_us: int = 0
     semantics: Semantics = Semantics.AT_LEAST_ONCE
     labels: Mapping[str, str] = Factory(dict)
+    tags: Mapping[str, str] = Factory(dict)
+    away: AwayPolicy = AwayPolicy.WAIT
+    exclusive: bool = False

@@ -13,7 +13,16 @@ from typing import Any, cast
 import msgpack
 from attrs import fields
 
-from sz_protocol.definition import Definition, Misfire, MisfirePolicy, Overlap, OverlapPolicy, Retry, Semantics
+from sz_protocol.definition import (
+    AwayPolicy,
+    Definition,
+    Misfire,
+    MisfirePolicy,
+    Overlap,
+    OverlapPolicy,
+    Retry,
+    Semantics,
+)
 from sz_protocol.durations import plain_duration
 from sz_protocol.kernel.errors import DecodeError, LocalProtocolError
 from sz_protocol.triggers import TriggerError, trigger_from_wire, trigger_to_wire
@@ -28,6 +37,7 @@ from sz_protocol.wire_values import (
     quote,
     read_count,
     read_duration,
+    read_flag,
     read_labels,
     read_mapping,
     read_name,
@@ -171,7 +181,7 @@ POLICIES: dict[Any, dict[str, Field]] = {
 
 FIELDS = {
     "id": Field("id", read_schedule_id, "names the schedule for ever"),
-    "handler_id": Field("handler_id", read_name, "names the handler that has the method"),
+    "handler_id": Field("handler_id", read_name, 'names the handler that has the method; "*" is any handler'),
     "method": Field("method", read_name, "names what is called at each fire time"),
     "trigger": Field("trigger", read_trigger, 'says when it fires, as in {type: cron, expression: "0 3 * * *"}'),
     "params": Field("params", read_params, "the keyword arguments of the call"),
@@ -183,6 +193,9 @@ FIELDS = {
     "spread": Field("spread_us", read_duration, "the window of the stable offset from the fire time"),
     "semantics": Field("semantics", Word(Semantics), "whether a run whose executor vanished is executed again"),
     "labels": Field("labels", read_labels, "names and text to select schedules by"),
+    "tags": Field("tags", read_labels, "names and text that the handler which executes has to have"),
+    "away": Field("away", Word(AwayPolicy), "what a fire time does while the handler is away"),
+    "exclusive": Field("exclusive", read_flag, "whether a run stops itself before another one could begin"),
 }
 REQUIRED = ("id", "handler_id", "method", "trigger")
 
@@ -217,6 +230,12 @@ def definition_to_wire(d: Definition) -> dict[str, Any]:
         wire["semantics"] = d.semantics.value
     if d.labels:
         wire["labels"] = dict(d.labels)
+    if d.tags:
+        wire["tags"] = dict(d.tags)
+    if d.away is not AwayPolicy.WAIT:
+        wire["away"] = d.away.value
+    if d.exclusive:
+        wire["exclusive"] = True
     return wire
 
 

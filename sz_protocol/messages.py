@@ -7,12 +7,28 @@ or taken away without a new WIRE_VERSION. Instants are microseconds since 1970, 
 """
 
 from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, get_args
 
 from attrs import Factory, frozen
 
-from sz_protocol.commands import Applied, Apply, Cancel, Command, Done, Pause, Refusal, Resume, RunNow, Trigger
+from sz_protocol.commands import (
+    Applied,
+    Apply,
+    Cancel,
+    Command,
+    Done,
+    HandlersListed,
+    ListHandlers,
+    Pause,
+    Refusal,
+    Resume,
+    RunNow,
+    Trigger,
+)
 from sz_protocol.components import ComponentState
-from sz_protocol.records import ScheduleState
+from sz_protocol.kernel.effects import CancelReason
+from sz_protocol.records import Outcome, RunKind, ScheduleState
 
 WIRE_VERSION = 1
 
@@ -102,7 +118,7 @@ class Status:
 
 
 Request = Command | Reload | GetStatus
-Answer = Applied | Done | Refusal | Reloaded | Status
+Answer = Applied | Done | HandlersListed | Refusal | Reloaded | Status
 
 
 @frozen
@@ -121,10 +137,267 @@ class Told:
     answer: Answer
 
 
+# --- the handler link: a server and the handlers that registered with it (specs/remote.md) -----------------------
+#
+# A run on its way is named by (row, attempt); `delivery` counts the hand-overs of one attempt, `fence` is its token.
+# Every message but the first two carries the session that the server gave to this life of the handler.
+
+HANDLER_PROTO = 1
+"""The version of what follows; a Hello offers a range of them, and the server chooses."""
+
+
+@frozen
+class OfferedMethod:
+    """A method, and how many runs of it execute at once there (None: the slots bound it)."""
+
+    method: str
+    concurrency: int | None = None
+
+
+@frozen
+class HeldRun:
+    """A run that a handler has: it executes it, or keeps its result."""
+
+    row: int
+    attempt: int
+    delivery: int
+    fence: int
+
+
+@frozen
+class Hello:
+    """handler -> server: register. `incarnation` is random per start, `nonce` per Hello. `executing` are the runs under
+    way, `unacked` those whose results wait to be acknowledged, results of earlier incarnations too."""
+
+    handler_id: str
+    incarnation: int
+    nonce: int
+    proto_min: int
+    proto_max: int
+    methods: tuple[OfferedMethod, ...]
+    slots: int
+    tags: Mapping[str, str] = Factory(dict)
+    executing: tuple[HeldRun, ...] = ()
+    unacked: tuple[HeldRun, ...] = ()
+    software: str = ""
+
+
+@frozen
+class Welcome:
+    """server -> handler: registered. `nonce` is that of the Hello."""
+
+    nonce: int
+    session: int
+    proto: int
+    heartbeat_us: int
+    lease_us: int
+    term: int
+
+
+class RejectCode(StrEnum):
+    """Why a Hello, or a message of a session, is turned away."""
+
+    VERSION = "version"
+    NOT_ALLOWED = "not_allowed"
+    DUPLICATE = "duplicate"
+    FULL = "full"
+    STOPPING = "stopping"
+    UNKNOWN_SESSION = "unknown_session"
+    INVALID = "invalid"
+
+
+@frozen
+class Reject:
+    """server -> handler: no. `nonce` is that of the Hello (0: it was another message), `session` that of the message.
+    Say Hello again, not before `retry_us`."""
+
+    code: RejectCode
+    message: str
+    retry_us: int
+    nonce: int = 0
+    session: int = 0
+
+
+@frozen
+class Beat:
+    """handler -> server: I live. `number` grows by one; the server echoes it. `granted` is how many runs the server may
+    have sent in this session so far, counted from its start: it never shrinks."""
+
+    session: int
+    number: int
+    granted: int
+
+
+@frozen
+class Echo:
+    """server -> handler: I live, and have heard your beat `number`: your leases run from when you sent it."""
+
+    session: int
+    number: int
+    term: int
+
+
+@frozen
+class DispatchedRun:
+    """A run to be executed. `timeout_us` is what is left for this attempt (None: no limit)."""
+
+    row: int
+    attempt: int
+    delivery: int
+    fence: int
+    run_id: str
+    schedule_id: str
+    method: str
+    fire_us: int
+    kind: RunKind = RunKind.SCHEDULED
+    params: Mapping[str, Any] = Factory(dict)
+    timeout_us: int | None = None
+    at_most_once: bool = False
+    exclusive: bool = False
+    labels: Mapping[str, str] = Factory(dict)
+
+
+@frozen
+class Dispatch:
+    """server -> handler: execute these. `beat` is the last beat that the server has heard: the lease of these runs runs
+    from when the handler sent it, and if it is over they are refused as stale."""
+
+    session: int
+    beat: int
+    runs: tuple[DispatchedRun, ...]
+
+
+@frozen
+class RunRef:
+    """Which hand-over of which attempt."""
+
+    row: int
+    attempt: int
+    delivery: int
+
+
+@frozen
+class Accept:
+    """handler -> server: these are mine now, executing or about to."""
+
+    session: int
+    runs: tuple[RunRef, ...]
+
+
+class RefuseCode(StrEnum):
+    """Why a handler does not take a run."""
+
+    BUSY = "busy"
+    UNKNOWN_METHOD = "unknown_method"
+    STALE = "stale"
+    DRAINING = "draining"
+
+
+@frozen
+class Refuse:
+    """handler -> server: this run was not begun and will not be."""
+
+    session: int
+    run: RunRef
+    code: RefuseCode
+
+
+@frozen
+class Progress:
+    """handler -> server: how far an execution is, in the handler's own words; `fraction` from 0 to 1 if it knows."""
+
+    session: int
+    run: RunRef
+    note: str
+    fraction: float | None = None
+
+
+@frozen
+class RunReport:
+    """How one execution ended, as in RunResult. `incarnation` is the life of the handler that executed it."""
+
+    row: int
+    attempt: int
+    delivery: int
+    fence: int
+    incarnation: int
+    outcome: Outcome
+    reason: str
+    started_us: int
+    finished_us: int
+    result: str | None = None
+    error: str | None = None
+    retryable: bool = True
+
+
+@frozen
+class Results:
+    """handler -> server: what executions came to; sent again until each is acknowledged."""
+
+    session: int
+    granted: int
+    results: tuple[RunReport, ...]
+
+
+class AckCode(StrEnum):
+    """OK: durable. DUPLICATE: it was, before. STALE: another attempt counts, or none: forget it."""
+
+    OK = "ok"
+    DUPLICATE = "duplicate"
+    STALE = "stale"
+
+
+@frozen
+class Ack:
+    """What became of the result of one attempt."""
+
+    row: int
+    attempt: int
+    code: AckCode
+
+
+@frozen
+class ResultAck:
+    """server -> handler: these results need not be kept any more."""
+
+    session: int
+    acks: tuple[Ack, ...]
+
+
+@frozen
+class Stop:
+    """server -> handler: stop this run. Its result follows, cancelled unless it ended first."""
+
+    session: int
+    row: int
+    attempt: int
+    reason: CancelReason
+
+
+@frozen
+class Drain:
+    """handler -> server: send me nothing new; I finish what I have."""
+
+    session: int
+
+
+@frozen
+class Bye:
+    """handler -> server: I am gone, and execute nothing; results that I still have come with my next life."""
+
+    session: int
+
+
+ToServer = Hello | Beat | Accept | Refuse | Progress | Results | Drain | Bye
+ToHandler = Welcome | Reject | Echo | Dispatch | ResultAck | Stop
+
 # --- names on the wire -------------------------------------------------------------------------------------------
 
 TO_CONTROL_SERVER: tuple[type, ...] = (Ask,)
 TO_CONTROL_CLIENT: tuple[type, ...] = (ControlHello, Told)
+
+TO_HANDLER_SERVER: tuple[type, ...] = get_args(ToServer)
+TO_HANDLER: tuple[type, ...] = get_args(ToHandler)
 
 TAGS: Mapping[type, str] = {
     ControlHello: "control_hello",
@@ -143,5 +416,21 @@ TAGS: Mapping[type, str] = {
     Refusal: "refusal",
     Reloaded: "reloaded",
     Status: "status",
+    ListHandlers: "list_handlers",
+    HandlersListed: "handlers_listed",
+    Hello: "hello",
+    Welcome: "welcome",
+    Reject: "reject",
+    Beat: "beat",
+    Echo: "echo",
+    Dispatch: "dispatch",
+    Accept: "accept",
+    Refuse: "refuse",
+    Progress: "progress",
+    Results: "results",
+    ResultAck: "result_ack",
+    Stop: "stop",
+    Drain: "drain",
+    Bye: "bye",
 }
 """What a record is called where the wire says which one it is: in the envelope, and in a field that takes several."""

@@ -7,11 +7,12 @@ of bounded length (NODE-1). After Stop nothing more is ordered (NODE-2).
 from collections import deque
 from collections.abc import Iterable
 from random import Random
+from typing import Any, Protocol
 
 from attrs import Factory, define
 
-from sz_protocol.commands import Cancel
-from sz_protocol.kernel.effects import Effect, Publish, Stop
+from sz_protocol.commands import Cancel, HandlersListed, ListHandlers
+from sz_protocol.kernel.effects import CancelRun, Effect, Publish, Reply, StartRuns, Stop
 from sz_protocol.kernel.events import (
     Commanded,
     Event,
@@ -19,16 +20,26 @@ from sz_protocol.kernel.events import (
     FiringsSettled,
     FiringsUndone,
     HandlersChanged,
+    KeysChanged,
+    LinkChanged,
     ParkWanted,
     ReadDone,
     ReadFailed,
+    Received,
+    RemoteHandlersChanged,
+    ResultsSettled,
+    RunsAssigned,
     RunsFinished,
     RunsFound,
+    RunsLeftBehind,
     RunsRecovered,
+    RunsReturned,
+    RunsVanished,
     RunWanted,
     SchedulesStored,
     SettleWanted,
     Started,
+    StopAssigned,
     StopRequested,
     Woke,
     WriteDone,
@@ -44,8 +55,16 @@ from sz_protocol.machines.retention import Retention
 from sz_protocol.machines.run_writer import RunWriter
 from sz_protocol.machines.scheduling import Scheduling
 from sz_protocol.machines.timekeeping import Timekeeping
+from sz_protocol.notices import Ignored
 from sz_protocol.ops import Ops
 from sz_protocol.settings import Settings
+
+
+class Telling(Machine, Protocol):
+    """A machine that tells others something."""
+
+    outbox: list[Any]
+
 
 MAX_ROUTED = 10_000
 """More notices than this from one event would be a loop between machines."""
@@ -58,7 +77,7 @@ def _default_rng() -> Random:
 
 @define
 class Node:
-    """One node with its local handlers. `handle` and `next_wakeup` are those of a Machine."""
+    """One node. `handle` and `next_wakeup` are those of a Machine. Without `membership` it has local handlers only."""
 
     settings: Settings = Factory(Settings)
     rng: Random = Factory(_default_rng)
@@ -72,6 +91,9 @@ class Node:
         lambda self: Execution(self.settings, self.rng, RunWriter(self.settings, self.ops)), takes_self=True
     )
     retention: Retention = Factory(lambda self: Retention(self.settings, self.ops), takes_self=True)
+    membership: Telling | None = None
+    local: HandlersChanged | None = None
+    remote: RemoteHandlersChanged | None = None
     stopped: bool = False
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
@@ -111,6 +133,7 @@ class Node:
                 self.catalog.next_wakeup(now),
                 self.recovery.next_wakeup(now),
                 self.retention.next_wakeup(now),
+                None if self.membership is None else self.membership.next_wakeup(now),
                 None if check_us is None else Wakeup(max(check_us, now.mono_us + 1), WakeReason.CLOCK),
             ]
         )
@@ -121,8 +144,9 @@ class Node:
 
     def _route(self, event: Event, now: Now, effects: list[Effect], work: deque[Event]) -> None:
         """Hand an event to those whom it concerns. Answers of the store go to whoever owns the operation."""
+        ordered = len(effects)
         match event:
-            case RunsFinished() | FiringsDecided() | RunWanted() | RunsFound():
+            case RunsVanished() | RunsReturned() | RunsFinished() | FiringsDecided() | RunWanted() | RunsFound():
                 effects += self.execution.handle(event, now)
             case FiringsSettled() | FiringsUndone() | SchedulesStored():
                 self._tell((self.scheduling, self.monotonic), event, now, effects)
@@ -130,8 +154,17 @@ class Node:
                 effects += self.catalog.handle(event, now)
             case Commanded(command=Cancel()):
                 effects += self.execution.handle(event, now)
+            case Commanded(command=ListHandlers()) if self.membership is not None:
+                effects += self.membership.handle(event, now)
+            case Commanded(request_id=request_id, command=ListHandlers()):
+                effects.append(Reply(request_id, HandlersListed(())))
             case Commanded():
                 effects += self.catalog.handle(event, now)
+            case Received() | KeysChanged() | RunsAssigned() | StopAssigned() | RunsLeftBehind() | ResultsSettled():
+                if self.membership is not None:
+                    effects += self.membership.handle(event, now)
+                elif isinstance(event, Received):
+                    effects.append(Publish(Ignored(type(event.message).__name__, "no remote handlers register here")))
             case WriteDone() | WriteFailed():
                 # Catalog first: execution ends a drain once the edits under way are answered.
                 self._tell((self.catalog, self.execution), event, now, effects)
@@ -141,17 +174,55 @@ class Node:
                 )
             case Started():
                 # Execution first: it takes the term that every later write carries.
-                self._tell((self.execution, self.scheduling, self.monotonic, self.recovery), event, now, effects)
+                told: tuple[Machine, ...] = (self.execution, self.scheduling, self.monotonic, self.recovery)
+                self._tell((*told, *self._members()), event, now, effects)
             case Woke():
                 deciding = (self.scheduling, self.monotonic, self.execution)
-                self._tell((*deciding, self.catalog, self.recovery, self.retention), event, now, effects)
-            case HandlersChanged() | StopRequested() | RunsRecovered():
-                everyone = (self.execution, self.catalog, self.scheduling, self.monotonic, self.retention)
-                self._tell(everyone, event, now, effects)
+                told = (*deciding, self.catalog, self.recovery, self.retention)
+                self._tell((*told, *self._members()), event, now, effects)
+            case HandlersChanged() | RemoteHandlersChanged():
+                self._on_handlers(event, now, effects)
+            case StopRequested() | RunsRecovered():
+                told = (self.execution, self.catalog, self.scheduling, self.monotonic, self.retention)
+                self._tell((*told, *self._members()), event, now, effects)
+            case LinkChanged():
+                effects.append(Publish(Ignored("LinkChanged", "a server waits for connections, it makes none")))
+        if self.membership is not None:
+            self._divert(effects, ordered, work)
         self._collect(work)
 
+    def _members(self) -> tuple[Machine, ...]:
+        return () if self.membership is None else (self.membership,)
+
+    def _on_handlers(self, event: HandlersChanged | RemoteHandlersChanged, now: Now, effects: list[Effect]) -> None:
+        """What can be executed is what this process has, and what remote handlers have registered."""
+        if isinstance(event, HandlersChanged):
+            self.local = event
+        else:
+            self.remote = event
+        if self.local is None:
+            return
+        change, remote = self.local, self.remote
+        if remote is not None:
+            change = HandlersChanged(change.methods + remote.methods, change.pools + remote.pools, remote.expecting)
+        self._tell((self.execution, self.catalog, self.scheduling, self.monotonic), change, now, effects)
+
+    def _divert(self, effects: list[Effect], start: int, work: deque[Event]) -> None:
+        """Orders about runs of remote handlers do not leave the node: membership carries them out."""
+        kept: list[Effect] = []
+        for effect in effects[start:]:
+            match effect:
+                case StartRuns(runs=runs, worker=worker) if worker:
+                    work.append(RunsAssigned(worker, runs))
+                case CancelRun(row=row, attempt=attempt, reason=reason, worker=worker) if worker:
+                    work.append(StopAssigned(worker, row, attempt, reason))
+                case _:
+                    kept.append(effect)
+        effects[start:] = kept
+
     def _collect(self, work: deque[Event]) -> None:
-        for machine in (self.recovery, self.catalog, self.scheduling, self.monotonic, self.execution):
+        told = (self.recovery, self.catalog, self.scheduling, self.monotonic, self.execution)
+        for machine in told if self.membership is None else (*told, self.membership):
             if machine.outbox:
                 work.extend(machine.outbox)
                 machine.outbox.clear()

@@ -179,7 +179,11 @@ def success_reason(run: Run, started_us: int, late_us: int) -> str:
 
 def no_such_method(definition: Definition) -> str:
     """Why a schedule is parked."""
-    return f"handler {definition.handler_id!r} has no method {definition.method!r} here"
+    tags = ", ".join(f"{name}={text}" for name, text in sorted(definition.tags.items()))
+    asked = f" with the tags {tags}" if tags else ""
+    if definition.handler_id == "*":
+        return f"no handler{asked} has a method {definition.method!r} here"
+    return f"handler {definition.handler_id!r}{asked} has no method {definition.method!r} here"
 
 
 def policy_at(definition: Definition, catch_up: MisfirePolicy | None) -> MisfirePolicy:

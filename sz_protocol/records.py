@@ -123,6 +123,7 @@ class Reason(StrEnum):
     PAST_AT_CREATION = "past_at_creation"
     UNTRUSTED_TIME = "untrusted_time"
     CRASHED = "crashed"
+    HANDLER_AWAY = "handler_away"
 
 
 class RunKind(StrEnum):
@@ -149,7 +150,8 @@ class Run:
     from 1 (0: never executed). `failures` counts attempts that failed, `losses` those whose executor vanished.
     `count` > 1: the row stands for that many instants, from `fire_us` to `until_us`. `covers` lists the fire times
     that were coalesced into this run. `not_before_us` is when a PENDING run may start (UTC). `params` is None for a
-    scheduled run (its definition has them). `result` is what the handler returned, as JSON text.
+    scheduled run (its definition has them). `result` is what the handler returned, as JSON text. `worker` is the id of
+    the remote handler that executes or executed the current attempt ("": this process).
     """
 
     row: int
@@ -176,13 +178,14 @@ class Run:
     params: Mapping[str, Any] | None = None
     result: str | None = None
     error: str | None = None
+    worker: str = ""
 
     @property
     def run_id(self) -> str:
         """The public name of the run: the run key in hexadecimal."""
         return self.run_key.hex()
 
-    def leased(self, attempt: int, fence: int) -> "Run":
+    def leased(self, attempt: int, fence: int, worker: str = "") -> "Run":
         """The same run, claimed for an attempt. (`evolve` by hand, at a third of its time: this is the hot path.)"""
         return Run(
             self.row,
@@ -209,6 +212,7 @@ class Run:
             self.params,
             self.result,
             self.error,
+            worker,
         )
 
     def done(
@@ -246,6 +250,7 @@ class Run:
             self.params,
             result,
             error,
+            self.worker,
         )
 
 

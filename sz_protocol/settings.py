@@ -18,6 +18,11 @@ class Settings:
     Clock: a wall clock that jumps ahead by more than `clock_step_us` must hold for `clock_settle_us` before due
     times follow it. `retention_us`: how long finished rows stay (None: for ever), `retention_every_us` apart are
     the sweeps of at most `retention_rows`.
+    Remote handlers, where there are any (`remote`): both sides say every `heartbeat_us` that they live; a handler that
+    was not heard for `missed_beats` of them gets nothing new, and after `lease_us` its runs are lost. Nothing is parked
+    for want of a handler that left, or that has not come since the start, before `away_grace_us`. A dispatch that is
+    not accepted within `redeliver_us` is repeated; a run that a handler refused waits `return_pause_us`. At most
+    `workers` handlers are registered at once.
     """
 
     slice_instants: int = 256
@@ -36,3 +41,11 @@ class Settings:
     retention_every_us: int = 10 * MINUTE_US
     retention_rows: int = 2000
     enumerate_instants: int = 100
+    remote: bool = False
+    heartbeat_us: int = SECOND_US
+    missed_beats: int = 3
+    lease_us: int = 10 * SECOND_US
+    away_grace_us: int = 30 * SECOND_US
+    redeliver_us: int = 2 * SECOND_US
+    return_pause_us: int = SECOND_US // 2
+    workers: int = 1000

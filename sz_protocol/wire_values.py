@@ -88,6 +88,14 @@ def read_name(value: Any, path: Path, problems: Problems) -> Any:
     return value
 
 
+def read_flag(value: Any, path: Path, problems: Problems) -> Any:
+    """True or false, nothing that looks like it."""
+    if type(value) is not bool:
+        hint = " without quotes" if type(value) is str else ""
+        problems.append((path, f"is {describe(value)}, but has to be true or false{hint}"))
+    return value
+
+
 def read_count(value: Any, path: Path, problems: Problems) -> Any:
     """A whole number from 1 to a million."""
     if type(value) is not int:

@@ -53,13 +53,17 @@ class StartRun:
     fence: int
     deadline_us: int | None
     labels: Mapping[str, str]
+    at_most_once: bool = False
+    exclusive: bool = False
 
 
 @frozen
 class StartRuns:
-    """Begin these executions. Each ends in exactly one RunResult."""
+    """Begin these executions. Each ends in exactly one RunResult. `worker` names the remote handler that they are
+    claimed for; such an order does not leave the node: membership carries it out."""
 
     runs: tuple[StartRun, ...]
+    worker: str = ""
 
 
 class CancelReason(StrEnum):
@@ -79,6 +83,16 @@ class CancelRun:
     row: int
     attempt: int
     reason: CancelReason
+    worker: str = ""
+
+
+@frozen
+class Send:
+    """Hand a message to the link. `to` is the peer's address as `Received` gave it (empty: the one server that this
+    side is connected to). It may be lost; nothing answers."""
+
+    to: bytes
+    message: Any
 
 
 @frozen
@@ -101,4 +115,4 @@ class Stop:
     """The node has drained: nothing more will be ordered."""
 
 
-Effect = Write | Read | StartRuns | CancelRun | Reply | Publish | Stop
+Effect = Write | Read | StartRuns | CancelRun | Send | Reply | Publish | Stop

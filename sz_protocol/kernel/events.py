@@ -7,6 +7,7 @@ from attrs import define, frozen
 from attrs.setters import frozen as refuse
 
 from sz_protocol.commands import Command
+from sz_protocol.kernel.effects import CancelReason, StartRun
 from sz_protocol.policy import Verdict
 from sz_protocol.records import Outcome, Run, Schedule, ScheduleState
 
@@ -99,21 +100,26 @@ class RunsFinished:
 
 @frozen
 class MethodInfo:
-    """One method that this node can execute. `pool` names the slots it shares with others; `concurrency` bounds how
-    many runs of this one method execute at once (None: only the pool does)."""
+    """One method that this node can execute, or have executed. `pool` names the slots it shares with others;
+    `concurrency` bounds how many runs of this one method execute at once (None: only the pool does). `worker` is the
+    remote handler that has it ("": this process), `tags` are that handler's, sorted."""
 
     handler_id: str
     method: str
     pool: str
     concurrency: int | None = None
+    worker: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
 
 
 @frozen
 class HandlersChanged:
-    """The whole of what can be executed here from now on, and how many runs each pool holds at once."""
+    """The whole of what can be executed from now on, and how many runs each pool holds at once (0: its handler is away
+    for the moment). `expecting`: more handlers may register soon, so that nothing is parked for want of one."""
 
     methods: tuple[MethodInfo, ...]
     pools: tuple[tuple[str, int], ...]
+    expecting: bool = False
 
 
 @frozen
@@ -122,6 +128,39 @@ class Commanded:
 
     request_id: int
     command: Command
+
+
+@frozen
+class Received:
+    """A message came over a link. `sender` is where answers go, nothing else: who it is stands in the message, and is
+    believed only as far as `key`, the public key that the link has verified, allows ("": the link verifies nobody)."""
+
+    sender: bytes
+    message: Any
+    key: str = ""
+
+
+@frozen
+class LinkChanged:
+    """The connection to the server is there, or is gone. Only the side that connects is told."""
+
+    up: bool
+
+
+@frozen
+class AllowedKey:
+    """A public key that may speak, whose it is, and which methods it may offer (None: all)."""
+
+    key: str
+    handler_id: str
+    methods: tuple[str, ...] | None = None
+
+
+@frozen
+class KeysChanged:
+    """The whole of who may speak from now on. None: the link verifies nobody, and everybody may."""
+
+    allowed: tuple[AllowedKey, ...] | None
 
 
 @frozen
@@ -220,6 +259,75 @@ class RunsRecovered:
     """recovery -> execution, scheduling: every run of the previous life is accounted for, so overlap can be judged."""
 
 
+@frozen
+class RunsAssigned:
+    """execution -> membership: these runs are claimed for a worker, durably; have it execute them."""
+
+    worker: str
+    runs: tuple[StartRun, ...]
+
+
+@frozen
+class StopAssigned:
+    """execution -> membership: have the worker stop one run. It still ends in a RunResult, or vanishes."""
+
+    worker: str
+    row: int
+    attempt: int
+    reason: CancelReason
+
+
+@frozen
+class LeasedRun:
+    """A run that a worker was executing in an earlier life of this node."""
+
+    worker: str
+    row: int
+    attempt: int
+    fence: int
+
+
+@frozen
+class RunsLeftBehind:
+    """execution -> membership: runs that workers were executing when the last life ended, to be found again with them
+    (MEMB-6)."""
+
+    runs: tuple[LeasedRun, ...]
+
+
+@frozen
+class ResultsSettled:
+    """execution -> membership: what came of these (row, attempt) is durable, or void for ever: their workers may
+    forget them."""
+
+    runs: tuple[tuple[int, int], ...]
+
+
+@frozen
+class RunsVanished:
+    """membership -> execution: the worker of these (row, attempt) is lost, or knows nothing of them."""
+
+    runs: tuple[tuple[int, int], ...]
+    reason: str
+
+
+@frozen
+class RunsReturned:
+    """membership -> execution: the worker did not begin these (row, attempt) and will not."""
+
+    runs: tuple[tuple[int, int], ...]
+    reason: str
+
+
+@frozen
+class RemoteHandlersChanged:
+    """membership -> node: the remote part of what can be executed from now on, as in HandlersChanged."""
+
+    methods: tuple[MethodInfo, ...]
+    pools: tuple[tuple[str, int], ...]
+    expecting: bool
+
+
 Event = (
     Started
     | Woke
@@ -240,4 +348,14 @@ Event = (
     | RunWanted
     | RunsFound
     | RunsRecovered
+    | Received
+    | LinkChanged
+    | KeysChanged
+    | RunsAssigned
+    | StopAssigned
+    | RunsLeftBehind
+    | ResultsSettled
+    | RunsVanished
+    | RunsReturned
+    | RemoteHandlersChanged
 )

@@ -7,6 +7,7 @@ SCHED-2 rows and cursors are one write. FIRE-1 an instant has one run key, and o
 from attrs import Factory, define
 
 from sz_protocol.changes import CursorMove
+from sz_protocol.definition import AwayPolicy
 from sz_protocol.kernel.events import FiringsDecided
 from sz_protocol.kernel.now import Now
 from sz_protocol.machines.run_table import RunTable
@@ -14,6 +15,7 @@ from sz_protocol.machines.run_writer import Slice
 from sz_protocol.ops import Ops
 from sz_protocol.policy import OverlapVerdict, Verdict, decide_overlap, lane_width
 from sz_protocol.records import Outcome, Reason, Run, RunKind, RunState, Schedule, run_key
+from sz_protocol.routing import route_of
 from sz_protocol.triggers import nominal_key
 
 
@@ -60,6 +62,9 @@ class Admission:
         if outcome is None and overlap in (OverlapVerdict.SKIP, OverlapVerdict.FULL):
             outcome = Outcome.SKIPPED
             reason = Reason.OVERLAP if overlap is OverlapVerdict.SKIP else Reason.QUEUE_FULL
+        route = route_of(definition)
+        if outcome is None and definition.away is AwayPolicy.SKIP and not self.table.placement.routes.is_present(route):
+            outcome, reason = Outcome.SKIPPED, Reason.HANDLER_AWAY
         row = self.ops.next_claim()
         # What need not wait is claimed at once, and the row's own number is its first claim: one write, not two.
         claimed = (
@@ -67,7 +72,7 @@ class Admission:
             and self.table.open
             and active < lane_width(definition.overlap)
             and (definition.misfire.rate_per_s is None or reason != Reason.CATCH_UP)
-            and self.table.placement.take_slot(row, (definition.handler_id, definition.method))
+            and self.table.placement.take_slot(row, route)
         )
         run = Run(
             row,
@@ -88,6 +93,7 @@ class Admission:
             count=verdict.count,
             until_us=verdict.until_us,
             covers=verdict.covers,
+            worker=self.table.placement.worker_of(row) if claimed else "",
         )
         runs.append(run)
         if outcome is not None:

@@ -46,6 +46,7 @@ from sz_protocol.ops import Ops
 from sz_protocol.policy import no_such_method
 from sz_protocol.queries import ScheduleIds, SchedulesById, SchedulesPage
 from sz_protocol.records import Run, RunKind, RunState, Schedule, ScheduleState, run_key
+from sz_protocol.routing import Routes
 from sz_protocol.settings import Settings
 
 CHUNK = 2000
@@ -113,7 +114,7 @@ class Catalog:
 
     settings: Settings
     ops: Ops
-    methods: dict[tuple[str, str], None] | None = None
+    routes: Routes | None = None
     jobs: dict[int, Job] = Factory(dict)
     waiting: list[tuple[int, Job]] = Factory(list)
     stopping: bool = False
@@ -138,8 +139,8 @@ class Catalog:
                 effects += self._on_failed(self.jobs.pop(op), event, now)
             case ParkWanted(schedule_ids=ids) | SettleWanted(schedule_ids=ids):
                 effects += self._work(Job(event, chunks=deque([ids])))
-            case HandlersChanged(methods=methods):
-                self.methods = {(m.handler_id, m.method): None for m in methods}
+            case HandlersChanged():
+                self.routes = Routes(event)
                 effects += self._list(Job(Unpark()), SchedulesPage(limit=CHUNK, states=(ScheduleState.PARKED,)))
             case StopRequested():
                 self.stopping = True
@@ -171,7 +172,7 @@ class Catalog:
             case Pause(schedule_id=id_) | Resume(schedule_id=id_) | Trigger(schedule_id=id_):
                 return self._work(Job(command, request_id, deque([(id_,)])))
             case RunNow(handler_id=handler_id, method=method):
-                if self.methods is None or (handler_id, method) not in self.methods:
+                if self.routes is None or not self.routes.candidates((handler_id, method, (), False)):
                     message = f"handler {handler_id!r} has no method {method!r} here"
                     return [Reply(request_id, Refusal(RefusalCode.UNKNOWN_METHOD, message))]
                 nominal = f"{method}\0{command.idempotency_key}"
@@ -220,7 +221,7 @@ class Catalog:
             return self._stop(job)
         if isinstance(job.task, Trigger):
             return self._on_trigger(job, job.task, found, now)
-        context = Context(now, self.methods, self.ops.next_claim, self.settings.enumerate_instants)
+        context = Context(now, self.routes, self.ops.next_claim, self.settings.enumerate_instants)
         job.counted = Applied()
         edits: list[Edit] = []
         for schedule_id in job.chunks[0]:
@@ -288,7 +289,7 @@ class Catalog:
             message = f"schedule {schedule.id!r} is retired: {schedule.reason}"
             return [Reply(job.request_id, Refusal(RefusalCode.WRONG_STATE, message))]
         definition = schedule.definition
-        if self.methods is None or (definition.handler_id, definition.method) not in self.methods:
+        if self.routes is None or not self.routes.has(definition):
             return [Reply(job.request_id, Refusal(RefusalCode.UNKNOWN_METHOD, no_such_method(definition)))]
         key = trigger.idempotency_key
         run = _manual(schedule.uid, key, schedule.id, definition.handler_id, definition.method, now)

@@ -59,18 +59,26 @@ def decide_completion(
     return Completion(again, run.attempt, _history(run, Outcome.FAILED, reason, result))
 
 
-def decide_loss(run: Run, definition: Definition, settings: Settings, rng: Random, now_us: int) -> Completion:
+def decide_loss(
+    run: Run, definition: Definition, settings: Settings, rng: Random, now_us: int, error: str | None = None
+) -> Completion:
     """A run whose executor vanished (POLICY-5)."""
     losses = run.losses + 1
     if not may_restart(definition.semantics, losses, settings.loss_limit):
         lost = evolve(
-            run, state=RunState.DONE, outcome=Outcome.LOST, reason=Reason.CRASHED, losses=losses, finished_us=now_us
+            run,
+            state=RunState.DONE,
+            outcome=Outcome.LOST,
+            reason=Reason.CRASHED,
+            losses=losses,
+            finished_us=now_us,
+            error=error,
         )
         return Completion(lost, run.attempt)
     # The first loss restarts at once; one that keeps losing its executor waits longer each time.
     wait_us = backoff_us(definition.retry, losses - 1, rng) if losses > 1 else 0
     again = evolve(run, state=RunState.PENDING, losses=losses, not_before_us=now_us + wait_us)
-    gone = Attempt(run.row, run.attempt, Outcome.LOST, Reason.CRASHED, run.started_us, finished_us=now_us)
+    gone = Attempt(run.row, run.attempt, Outcome.LOST, Reason.CRASHED, run.started_us, now_us, error)
     return Completion(again, run.attempt, gone)
 
 
@@ -88,9 +96,10 @@ def decide_stop(run: Run, reason: CancelReason, now_us: int) -> Completion:
     return Completion(done, run.attempt)
 
 
-def decide_revoke(run: Run) -> Completion:
+def decide_revoke(run: Run, not_before_us: int | None = None) -> Completion:
     """Claimed but never started: as if the claim had not been."""
-    return Completion(evolve(run, state=RunState.PENDING, attempt=run.attempt - 1), run.attempt)
+    again = evolve(run, state=RunState.PENDING, attempt=run.attempt - 1)
+    return Completion(again if not_before_us is None else evolve(again, not_before_us=not_before_us), run.attempt)
 
 
 _FAILURES = frozenset(

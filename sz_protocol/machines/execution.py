@@ -20,11 +20,16 @@ from sz_protocol.kernel.events import (
     FiringsSettled,
     FiringsUndone,
     HandlersChanged,
+    LeasedRun,
     ParkWanted,
+    ResultsSettled,
     RunResult,
     RunsFinished,
     RunsFound,
+    RunsLeftBehind,
     RunsRecovered,
+    RunsReturned,
+    RunsVanished,
     RunWanted,
     Started,
     StopRequested,
@@ -32,7 +37,7 @@ from sz_protocol.kernel.events import (
 from sz_protocol.kernel.moves import Moves, move
 from sz_protocol.kernel.now import Now, WakeReason, Wakeup
 from sz_protocol.machines.admission import Admission
-from sz_protocol.machines.completion import Completion, decide_completion, decide_loss, decide_revoke
+from sz_protocol.machines.completion import Completion, decide_completion, decide_loss, decide_revoke, decide_stop
 from sz_protocol.machines.run_table import RunTable, bare_definition
 from sz_protocol.machines.run_writer import (
     Claim,
@@ -50,7 +55,7 @@ from sz_protocol.machines.run_writer import (
 )
 from sz_protocol.machines.stopping import Stopping
 from sz_protocol.notices import AttemptFailed, Ignored, RunsRecorded, SteppedDown
-from sz_protocol.records import Run, RunState, Schedule, ScheduleState
+from sz_protocol.records import Outcome, Run, RunState, Schedule, ScheduleState
 from sz_protocol.settings import Settings
 
 
@@ -101,7 +106,7 @@ class Execution:
     )
     drain_until_us: int | None = None
     cancelled_all: bool = False
-    outbox: list[FiringsSettled | FiringsUndone | ParkWanted] = Factory(list)
+    outbox: list[FiringsSettled | FiringsUndone | ParkWanted | RunsLeftBehind | ResultsSettled] = Factory(list)
 
     # --- the interface ----------------------------------------------------------------------------------------
 
@@ -144,9 +149,13 @@ class Execution:
                 return self._on_cancel(request_id, run_id, now)
             case RunsFound(runs=runs, schedules=schedules):
                 self._on_found(runs, schedules, now)
-            case HandlersChanged(methods=methods, pools=pools):
-                for row in self.table.placement.learn(methods, pools):
+            case HandlersChanged():
+                for row in self.table.placement.learn(event):
                     self.table.place(row, now, waited=True)
+            case RunsVanished(runs=runs, reason=reason):
+                self._on_vanished(runs, reason, now)
+            case RunsReturned(runs=runs):
+                self._on_returned(runs, now)
             case Started() | RunsRecovered() | StopRequested():
                 self._on_life(event, now)
             case _:
@@ -186,7 +195,8 @@ class Execution:
             if run is None or run.state is not RunState.PENDING:
                 continue
             expected.append(run.attempt)
-            run = run.leased(run.attempt + 1, self.writer.ops.next_claim())
+            worker = self.table.placement.worker_of(row)
+            run = run.leased(run.attempt + 1, self.writer.ops.next_claim(), worker)
             self.table.runs[row] = run
             claimed.append(run)
         if claimed:
@@ -227,6 +237,9 @@ class Execution:
                 return [Publish(RunsRecorded((run,))), Reply(request_id, Done(run.run_id))]
             case Save(completions=completions):
                 effects = [Publish(RunsRecorded(tuple(completion.run for completion in completions)))]
+                settled = tuple((c.run.row, c.expected) for c in completions if c.run.worker)
+                if settled:
+                    self.outbox.append(ResultsSettled(settled))
                 for completion in completions:
                     if completion.run.state is RunState.DONE:
                         effects += self.stopping.told(completion.run)
@@ -237,7 +250,7 @@ class Execution:
     def _start(self, runs: tuple[Run, ...], now: Now) -> list[Effect]:
         """Hand over what is claimed durably. Time has passed since the decision: each run is checked alone."""
         table = self.table
-        starts: list[StartRun] = []
+        starts: dict[str, list[StartRun]] = {}
         revoked: list[Completion] = []
         for claimed in runs:
             if table.runs.get(claimed.row) is not claimed or claimed.state is not RunState.LEASED:
@@ -245,12 +258,12 @@ class Execution:
             if claimed.row in table.doomed:
                 self.stopping.settle(claimed.row, now)
             elif self.state is ExecutionState.RUNNING:
-                starts.append(table.begin(claimed, now))
+                starts.setdefault(claimed.worker, []).append(table.begin(claimed, now))
             else:
                 revoked.append(decide_revoke(claimed))
         if revoked:
             self._save(revoked, now)
-        return [StartRuns(tuple(starts))] if starts else []
+        return [StartRuns(tuple(runs), worker) for worker, runs in starts.items()]
 
     def _on_undone(self, undone: Undone, now: Now) -> list[Effect]:
         match undone.entry:
@@ -312,7 +325,9 @@ class Execution:
     def _step_down(self) -> list[Effect]:
         notice = SteppedDown(self.writer.ops.term)
         self.state = move(MOVES, self.state, notice)
-        stops = [CancelRun(row, self.table.runs[row].attempt, CancelReason.SHUTDOWN) for row in self.table.executing]
+        # What workers execute goes on: whoever decides now finds it with them.
+        here = [self.table.runs[row] for row in self.table.executing if row not in self.table.remote]
+        stops = [CancelRun(run.row, run.attempt, CancelReason.SHUTDOWN) for run in here]
         return [Publish(notice), *stops, Stop()]
 
     # --- from results to outcomes -----------------------------------------------------------------------------
@@ -337,6 +352,7 @@ class Execution:
 
     def _ignore(self, result: RunResult, now: Now) -> Effect:
         """RUN-2: not the current attempt."""
+        self.outbox.append(ResultsSettled(((result.row, result.attempt),)))
         if self.table.ended_at_last(result.row, result.attempt, now):
             return Publish(Ignored(f"result of row {result.row}", "its outcome was recorded when it did not stop"))
         return Publish(Ignored(f"result of row {result.row}", f"attempt {result.attempt} is not executing here"))
@@ -351,14 +367,61 @@ class Execution:
     def _on_found(self, runs: tuple[Run, ...], schedules: tuple[Schedule | None, ...], now: Now) -> None:
         """RUN-6: runs of the previous life. Those that may have been executing lost their executor with it."""
         lost: list[Completion] = []
+        left: list[LeasedRun] = []
         for run, schedule in zip(runs, schedules, strict=True):
             definition = schedule.definition if schedule is not None else bare_definition(run)
             self.table.enter(run, definition)
             self.table.bound(run, now)
-            if run.state is RunState.LEASED:
+            if run.state is not RunState.LEASED:
+                continue
+            if run.worker and self.settings.remote:
+                self.table.resume(run, now)
+                left.append(LeasedRun(run.worker, run.row, run.attempt, run.fence))
+            else:
                 lost.append(decide_loss(run, definition, self.settings, self.rng, now.utc_us))
+        if left:
+            self.outbox.append(RunsLeftBehind(tuple(left)))
         if lost:
             self._save(lost, now)
+
+    # --- workers ----------------------------------------------------------------------------------------------
+
+    def _current(self, runs: tuple[tuple[int, int], ...]) -> list[Run]:
+        """Those that are still the executing attempt."""
+        found = [self.table.runs.get(row) for row, attempt in runs if row in self.table.executing]
+        attempts = dict(runs)
+        return [run for run in found if run is not None and run.attempt == attempts[run.row]]
+
+    def _on_vanished(self, runs: tuple[tuple[int, int], ...], reason: str, now: Now) -> None:
+        """The executors of these runs are gone (POLICY-5). One that was to be stopped has stopped."""
+        completions: list[Completion] = []
+        for run in self._current(runs):
+            definition = self.table.definitions[run.row]
+            asked = self.table.executing[run.row]
+            if asked in (None, CancelReason.SHUTDOWN, CancelReason.TIMEOUT):
+                completions.append(decide_loss(run, definition, self.settings, self.rng, now.utc_us, reason))
+            else:
+                gone = RunResult(
+                    run.row, run.attempt, Outcome.CANCELLED, asked.value, run.decided_us, now.utc_us, error=reason
+                )
+                completions.append(decide_completion(run, definition, gone, asked, self.settings, self.rng, now.utc_us))
+        for row, attempt in runs:
+            self.table.ended_at_last(row, attempt, now)
+        if completions:
+            self._save(completions, now)
+
+    def _on_returned(self, runs: tuple[tuple[int, int], ...], now: Now) -> None:
+        """Claimed and not begun. A run that was to be stopped meanwhile is; the others are placed again, after a pause
+        that keeps a worker that refuses everything from being asked all the time."""
+        returned: list[Completion] = []
+        for run in self._current(runs):
+            asked = self.table.executing[run.row]
+            if asked is not None and asked is not CancelReason.SHUTDOWN:
+                returned.append(decide_stop(run, asked, now.utc_us))
+            else:
+                returned.append(decide_revoke(run, now.utc_us + self.settings.return_pause_us))
+        if returned:
+            self._save(returned, now)
 
     def _on_wanted(self, request_id: int, run: Run, schedule: Schedule | None) -> list[Effect]:
         if self.state not in (ExecutionState.RECOVERING, ExecutionState.RUNNING):
@@ -384,13 +447,14 @@ class Execution:
         if self.drain_until_us is not None and now.mono_us >= self.drain_until_us and not self.cancelled_all:
             self.cancelled_all = True
             self.drain_until_us = now.mono_us + self.settings.cancel_grace_us
-            effects += self.stopping.stop(tuple(self.table.executing), CancelReason.SHUTDOWN, now)
+            here = tuple(row for row in self.table.executing if row not in self.table.remote)
+            effects += self.stopping.stop(here, CancelReason.SHUTDOWN, now)
         return effects
 
     def _finish_drain(self, now: Now) -> list[Effect]:
         """STOPPED once nothing executes and nothing waits for the store, or when both graces are over."""
         over = self.cancelled_all and self.drain_until_us is not None and now.mono_us >= self.drain_until_us
-        if not over and (self.table.executing or not self.writer.idle or self.writer.ops.edits):
+        if not over and (self.table.executes_here or not self.writer.idle or self.writer.ops.edits):
             return []
         self.state = move(MOVES, self.state, Drained())
         return [Stop()]

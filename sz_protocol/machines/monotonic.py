@@ -36,6 +36,7 @@ from sz_protocol.ops import Ops
 from sz_protocol.policy import Verdict, no_such_method, spread_offset
 from sz_protocol.queries import SchedulesPage
 from sz_protocol.records import UNSETTLED_US, Outcome, Reason, Schedule, ScheduleState
+from sz_protocol.routing import Routes
 from sz_protocol.settings import Settings
 from sz_protocol.triggers import Interval
 
@@ -98,7 +99,7 @@ class Monotonic:
     settings: Settings
     ops: Ops
     state: MonotonicState = MonotonicState.IDLE
-    methods: dict[tuple[str, str], None] | None = None
+    routes: Routes | None = None
     ticking: dict[str, Ticking] = Factory(dict)
     heap: list[tuple[int, str]] = Factory(list)
     listing: SchedulesPage | None = None
@@ -129,8 +130,8 @@ class Monotonic:
                 self._on_settled()
             case FiringsUndone(monotonic=True, unavailable=unavailable):
                 self._on_undone(unavailable, now)
-            case HandlersChanged(methods=methods):
-                self.methods = {(m.handler_id, m.method): None for m in methods}
+            case HandlersChanged():
+                self.routes = Routes(event)
             case Started() | RunsRecovered() | StopRequested():
                 if not allows(MOVES, self.state, event):
                     return [Publish(Ignored(type(event).__name__, f"monotonic is {self.state.name}"))]
@@ -148,7 +149,7 @@ class Monotonic:
         if self.state is MonotonicState.RESTING or (self.listing is not None and self.op is None):
             return Wakeup(now.mono_us, WakeReason.BACKLOG)
         self._trim()
-        if self.flight is not None or not self.heap or self.methods is None:
+        if self.flight is not None or not self.heap or self.routes is None:
             return None
         due_us = self.heap[0][0]
         if due_us <= now.mono_us:
@@ -213,11 +214,11 @@ class Monotonic:
         if self.listing is not None and self.op is None:
             self.op = self.ops.next()
             return [Read(self.op, self.listing)]
-        if self.flight is None and self.methods is not None:
-            self._slice(now, self.methods)
+        if self.flight is None and self.routes is not None:
+            self._slice(now, self.routes)
         return []
 
-    def _slice(self, now: Now, methods: dict[tuple[str, str], None]) -> None:
+    def _slice(self, now: Now, routes: Routes) -> None:
         """Decide due schedules until the slice is full. The cursor stays: a move to where it is already marks the
         schedule as unsettled, if nobody has edited it meanwhile (MONO-3)."""
         firings: list[Firing] = []
@@ -231,7 +232,7 @@ class Monotonic:
                 continue
             room -= 1
             schedule, definition = ticking.schedule, ticking.schedule.definition
-            if (definition.handler_id, definition.method) not in methods:
+            if not routes.lets_fire(definition):
                 del self.ticking[schedule_id]
                 parked.setdefault(no_such_method(definition), []).append(schedule_id)
                 continue

@@ -10,25 +10,27 @@ from heapq import heappop, heappush
 
 from attrs import Factory, define
 
-from sz_protocol.kernel.events import MethodInfo
+from sz_protocol.kernel.events import HandlersChanged, MethodInfo
 from sz_protocol.kernel.now import Now
 from sz_protocol.records import Run
+from sz_protocol.routing import Route, Routes
 
-Key = tuple[str, str]
-"""(handler id, method)."""
+MethodKey = tuple[str, str, str]
+"""(pool, handler id, method): what a method's own concurrency is counted by."""
 
 
 @define
 class Pool:
-    """Slots that methods share. `used` counts executions that hold one, unresponsive ones included."""
+    """Slots that methods share. `used` counts executions that hold one, unresponsive ones included. A row waits in the
+    queue of every pool that may execute it, together with the method that would do so."""
 
     size: int
     used: int = 0
-    queue: deque[tuple[int, Key]] = Factory(deque)
+    queue: deque[tuple[int, MethodInfo]] = Factory(deque)
 
 
-Slot = tuple[Pool, Key | None]
-"""The pool, and the method where its own concurrency counts."""
+Slot = tuple[Pool, MethodInfo, bool]
+"""The pool, the method that executes, and whether the method's own concurrency counts."""
 
 
 @define
@@ -37,16 +39,16 @@ class Placement:
     the others wait. A run between two attempts keeps its place in its lane. `filed` holds the rows that wait in one of
     `delayed`, `held`, `crowded` or a pool's queue; an entry there whose row is not filed is stale."""
 
-    methods: dict[Key, MethodInfo] = Factory(dict)
+    routes: Routes = Factory(lambda: Routes(HandlersChanged((), ())))
     pools: dict[str, Pool] = Factory(dict)
-    busy: dict[Key, int] = Factory(dict)
+    busy: dict[MethodKey, int] = Factory(dict)
     lanes: dict[str, list[int]] = Factory(dict)
     widths: dict[str, int] = Factory(dict)
     filed: dict[int, None] = Factory(dict)
     delayed: list[tuple[int, int]] = Factory(list)
-    held: dict[Key, list[int]] = Factory(dict)
+    held: dict[Route, list[int]] = Factory(dict)
     """Rows whose method is not here."""
-    crowded: dict[Key, deque[int]] = Factory(dict)
+    crowded: dict[MethodKey, deque[tuple[int, MethodInfo]]] = Factory(dict)
     """Rows whose method executes as many runs as it may, in the order in which they came."""
     ready: deque[int] = Factory(deque)
     """Rows that hold a slot and wait for their claim to be written."""
@@ -101,28 +103,33 @@ class Placement:
                 rows.append(row)
         return rows
 
-    def place(self, run: Run) -> bool:
+    def place(self, row: int, route: Route) -> bool:
         """Give a run whose turn it is a slot (True), or file it where it has to wait for one."""
-        key = (run.handler_id, run.method)
-        if self.take_slot(run.row, key):
+        if self.take_slot(row, route):
             return True
-        info = self.methods.get(key)
-        self.filed[run.row] = None
-        if info is None:
-            self.held.setdefault(key, []).append(run.row)
-        else:
-            self.pools[info.pool].queue.append((run.row, key))
+        self.filed[row] = None
+        infos = self.routes.candidates(route)
+        if not infos:
+            self.held.setdefault(route, []).append(row)
+        for info in infos:
+            self.pools[info.pool].queue.append((row, info))
         return False
 
-    def take_slot(self, row: int, key: Key) -> bool:
-        """Take a slot for a run of this method, if there is one and nobody waits for it already."""
-        info = self.methods.get(key)
-        if info is None:
+    def take_slot(self, row: int, route: Route) -> bool:
+        """Take a slot for a run of this route, if there is one and nobody waits for it already; of several the least
+        loaded."""
+        best: MethodInfo | None = None
+        least = 1.0
+        for info in self.routes.candidates(route):
+            pool = self.pools[info.pool]
+            if pool.used >= pool.size or pool.queue or self._method_full(info):
+                continue
+            load = pool.used / pool.size
+            if load < least:
+                best, least = info, load
+        if best is None:
             return False
-        pool = self.pools[info.pool]
-        if pool.used >= pool.size or pool.queue or self._method_full(key, info):
-            return False
-        self._take(row, key, info, pool)
+        self._take(row, best)
         return True
 
     def take_queued(self, limit: int) -> list[int]:
@@ -133,34 +140,40 @@ class Placement:
         taken: list[int] = []
         for pool in self.pools.values():
             while pool.queue and pool.used < pool.size and len(taken) < limit:
-                row, key = pool.queue.popleft()
+                row, info = pool.queue.popleft()
                 if row not in self.filed:
                     continue
-                info = self.methods.get(key)
-                if info is None:
-                    self.held.setdefault(key, []).append(row)
-                    continue
-                if self._method_full(key, info):
-                    self.crowded.setdefault(key, deque()).append(row)
+                if self._method_full(info):
+                    self.crowded.setdefault(_key(info), deque()).append((row, info))
                     continue
                 del self.filed[row]
-                self._take(row, key, info, pool)
+                self._take(row, info)
                 taken.append(row)
         return taken
 
     # --- slots ------------------------------------------------------------------------------------------------
 
-    def _take(self, row: int, key: Key, info: MethodInfo, pool: Pool) -> None:
-        assert row not in self.slots, "PLACE-2: one run, one slot"
-        pool.used += 1
-        if info.concurrency is None:
-            self.slots[row] = (pool, None)
-        else:
-            self.busy[key] = self.busy.get(key, 0) + 1
-            self.slots[row] = (pool, key)
+    def worker_of(self, row: int) -> str:
+        """Who executes the run that holds a slot: the id of a remote handler, "" for this process."""
+        return self.slots[row][1].worker
 
-    def _method_full(self, key: Key, info: MethodInfo) -> bool:
-        return info.concurrency is not None and self.busy.get(key, 0) >= info.concurrency
+    def occupy(self, row: int, info: MethodInfo) -> None:
+        """Let a run that a worker executes already hold its slot, whether there is room for it or not."""
+        self.pools.setdefault(info.pool, Pool(0))
+        self._take(row, info)
+
+    def _take(self, row: int, info: MethodInfo) -> None:
+        assert row not in self.slots, "PLACE-2: one run, one slot"
+        pool = self.pools[info.pool]
+        pool.used += 1
+        counts = info.concurrency is not None
+        if counts:
+            key = _key(info)
+            self.busy[key] = self.busy.get(key, 0) + 1
+        self.slots[row] = (pool, info, counts)
+
+    def _method_full(self, info: MethodInfo) -> bool:
+        return info.concurrency is not None and self.busy.get(_key(info), 0) >= info.concurrency
 
     def free(self, row: int) -> None:
         """The row waits nowhere any more, and gives back the slot that it holds, if it holds one."""
@@ -175,31 +188,49 @@ class Placement:
 
     def free_slot(self, slot: Slot) -> None:
         """Make room in the pool that the slot was taken from; who waited for this very method is first in line."""
-        pool, key = slot
+        pool, info, counts = slot
         pool.used -= 1
         assert pool.used >= 0, "PLACE-2: a slot was given back twice"
-        if key is not None:
+        if counts:
+            key = _key(info)
             self.busy[key] -= 1
             aside = self.crowded.get(key)
             while aside:
-                row = aside.popleft()
+                row, waiting = aside.popleft()
                 if row in self.filed:
-                    pool.queue.appendleft((row, key))
+                    pool.queue.appendleft((row, waiting))
                     return
 
-    def learn(self, methods: tuple[MethodInfo, ...], pools: tuple[tuple[str, int], ...]) -> list[int]:
-        """Replace what can be executed; the rows that waited for a method which is here now."""
-        for name, size in pools:
-            if name in self.pools:
-                self.pools[name].size = size
-            else:
+    def learn(self, change: HandlersChanged) -> list[int]:
+        """Replace what can be executed; the rows that have to be placed anew, in the order of their waiting: those that
+        waited for a method, or in a queue of methods that are not the same any more."""
+        self.routes = Routes(change)
+        waiting = {row: None for row in self._unqueue() if row in self.filed}
+        found = [route for route in self.held if self.routes.candidates(route)]
+        waiting.update({row: None for route in found for row in self.held.pop(route) if row in self.filed})
+        sizes = dict(change.pools)
+        for name, pool in self.pools.items():
+            pool.size = sizes.get(name, 0)
+        for name in [name for name, pool in self.pools.items() if name not in sizes and not pool.used]:
+            del self.pools[name]
+        for name, size in change.pools:
+            if name not in self.pools:
                 self.pools[name] = Pool(size)
-        for key, aside in self.crowded.items():
-            self.pools[self.methods[key].pool].queue.extendleft((row, key) for row in reversed(aside))
-        self.crowded.clear()
-        self.methods = {(m.handler_id, m.method): m for m in methods}
-        found = [key for key in self.held if key in self.methods]
-        rows = [row for key in found for row in self.held.pop(key) if row in self.filed]
-        for row in rows:
+        for row in waiting:
             del self.filed[row]
+        return list(waiting)
+
+    def _unqueue(self) -> list[int]:
+        """Everything that waits for a slot, oldest first within its method."""
+        rows: list[int] = []
+        for aside in self.crowded.values():
+            rows += [row for row, _ in aside]
+        self.crowded.clear()
+        for pool in self.pools.values():
+            rows += [row for row, _ in pool.queue]
+            pool.queue.clear()
         return rows
+
+
+def _key(info: MethodInfo) -> MethodKey:
+    return info.pool, info.handler_id, info.method

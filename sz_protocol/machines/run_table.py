@@ -9,13 +9,15 @@ from heapq import heapify, heappop, heappush
 
 from attrs import Factory, define, frozen
 
-from sz_protocol.definition import Definition
+from sz_protocol.definition import Definition, Semantics
 from sz_protocol.kernel.effects import CancelReason, StartRun
+from sz_protocol.kernel.events import MethodInfo
 from sz_protocol.kernel.now import SECOND_US, Now
 from sz_protocol.machines.completion import Completion
 from sz_protocol.machines.placement import Placement, Slot
 from sz_protocol.policy import lane_width
 from sz_protocol.records import Reason, Run, RunState
+from sz_protocol.routing import route_of, worker_pool
 from sz_protocol.triggers import Date
 
 STRENGTH = {
@@ -47,6 +49,8 @@ class RunTable:
     runs: dict[int, Run] = Factory(dict)
     definitions: dict[int, Definition] = Factory(dict)
     executing: dict[int, CancelReason | None] = Factory(dict)
+    remote: dict[int, None] = Factory(dict)
+    """Those of `executing` that workers execute."""
     stranded: dict[tuple[int, int], Stranded] = Factory(dict)
     unsettled: dict[int, None] = Factory(dict)
     """PENDING runs whose row is on its way to the store. (LEASED ones on their way are those not executing.)"""
@@ -78,7 +82,7 @@ class RunTable:
             if until_us > now.mono_us:
                 self.placement.delay(row, until_us)
                 return
-        if self.placement.place(run) and row not in self.unsettled:
+        if self.placement.place(row, route_of(self.definitions[row])) and row not in self.unsettled:
             self.placement.ready.append(row)
 
     def take_queued(self, limit: int) -> None:
@@ -111,6 +115,7 @@ class RunTable:
                 self.drop(run, now)
                 continue
             self.executing.pop(run.row, None)
+            self.remote.pop(run.row, None)
             self.placement.free(run.row)
             self.runs[run.row] = run
             self.unsettled[run.row] = None
@@ -119,6 +124,7 @@ class RunTable:
         """Forget a run that is over, or never was; who waited behind it moves up."""
         row = run.row
         self.executing.pop(row, None)
+        self.remote.pop(row, None)
         self.doomed.pop(row, None)
         self.unsettled.pop(row, None)
         self.placement.free(row)
@@ -159,14 +165,10 @@ class RunTable:
     def begin(self, run: Run, now: Now) -> StartRun:
         """The order that starts this attempt; its time-out runs from here."""
         definition = self.definitions[run.row]
-        deadline_us = None
-        if definition.timeout_us is not None:
-            deadline_us = now.mono_us + definition.timeout_us
-            heappush(self.deadlines, (deadline_us, run.row, run.attempt, CancelReason.TIMEOUT))
+        deadline_us = self._execute(run, definition, now)
         if definition.deadline_us is not None:
             until_us = now.mono_us + _left_us(run, definition.deadline_us, now)
             deadline_us = until_us if deadline_us is None else min(deadline_us, until_us)
-        self.executing[run.row] = None
         return StartRun(
             run.row,
             run.run_id,
@@ -180,7 +182,33 @@ class RunTable:
             run.fence,
             deadline_us,
             definition.labels,
+            definition.semantics is Semantics.AT_MOST_ONCE,
+            definition.exclusive,
         )
+
+    def resume(self, run: Run, now: Now) -> None:
+        """A worker is, or may be, executing this attempt since an earlier life; it holds its slot there. Nobody knows
+        how long it has been at it: its time-out runs anew."""
+        self._execute(run, self.definitions[run.row], now)
+        # Its method's own concurrency is not known yet; that it is one more there cannot be undone either way.
+        self.placement.occupy(
+            run.row, MethodInfo(run.handler_id, run.method, worker_pool(run.worker), None, run.worker)
+        )
+
+    def _execute(self, run: Run, definition: Definition, now: Now) -> int | None:
+        self.executing[run.row] = None
+        if run.worker:
+            self.remote[run.row] = None
+        if definition.timeout_us is None:
+            return None
+        deadline_us = now.mono_us + definition.timeout_us
+        heappush(self.deadlines, (deadline_us, run.row, run.attempt, CancelReason.TIMEOUT))
+        return deadline_us
+
+    @property
+    def executes_here(self) -> bool:
+        """Whether this process executes anything."""
+        return len(self.executing) > len(self.remote)
 
     def ask_to_stop(self, run: Run, reason: CancelReason, grace_us: int, now: Now) -> bool:
         """Note why an execution has to stop, and when it will be given up; False when it was asked before, where only
@@ -197,6 +225,7 @@ class RunTable:
         """Its outcome is decided although its execution goes on."""
         self.stranded[run.row, run.attempt] = Stranded(run, self.placement.strand(run.row))
         del self.executing[run.row], self.runs[run.row], self.definitions[run.row]
+        self.remote.pop(run.row, None)
 
     def ended_at_last(self, row: int, attempt: int, now: Now) -> bool:
         """A stranded execution ended after all: its slot and its lane are free."""

@@ -16,6 +16,7 @@ from sz_protocol.definition_wire import definition_hash
 from sz_protocol.kernel.now import Now
 from sz_protocol.policy import no_such_method, spread_offset
 from sz_protocol.records import UNSETTLED_US, Outcome, Reason, Run, RunState, Schedule, ScheduleState, run_key
+from sz_protocol.routing import Routes
 from sz_protocol.triggers import CannotAdvance, Date, missed, next_fire, nominal_key
 
 
@@ -30,11 +31,11 @@ class Edit:
 
 @frozen
 class Context:
-    """What every edit needs to know: the time, which methods exist (None: not known yet), where row numbers come
+    """What every edit needs to know: the time, who can execute what (None: not known yet), where row numbers come
     from, and how many instants get rows of their own."""
 
     now: Now
-    methods: dict[tuple[str, str], None] | None
+    routes: Routes | None
     next_claim: Callable[[], int]
     enumerate_instants: int
 
@@ -51,7 +52,7 @@ def standing(schedule: Schedule, context: Context) -> Schedule:
     if following is None:
         return evolve(active, state=ScheduleState.FINISHED, reason="no fire time is left", next_due_us=None)
     active = evolve(active, next_due_us=following + spread_offset(schedule.uid, definition.spread_us))
-    if context.methods is not None and (definition.handler_id, definition.method) not in context.methods:
+    if context.routes is not None and not context.routes.lets_fire(definition):
         return evolve(active, state=ScheduleState.PARKED, reason=no_such_method(definition))
     return active
 
@@ -131,7 +132,7 @@ def edit_park(existing: Schedule, state: ScheduleState, reason: str, context: Co
     if existing.state is not ScheduleState.ACTIVE:
         return None
     definition = existing.definition
-    known = context.methods is not None and (definition.handler_id, definition.method) in context.methods
+    known = context.routes is not None and context.routes.lets_fire(definition)
     if state is ScheduleState.PARKED and known:
         return None
     return Edit(_stand_still(existing, state, reason, context), existing.cursor_us)

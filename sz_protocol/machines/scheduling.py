@@ -41,6 +41,7 @@ from sz_protocol.ops import Ops
 from sz_protocol.policy import Passed, Verdict, decide_misfire, no_such_method, policy_at, spread_offset
 from sz_protocol.queries import DueSchedules, SchedulesById
 from sz_protocol.records import UNSETTLED_US, Schedule, ScheduleState
+from sz_protocol.routing import Routes
 from sz_protocol.settings import Settings
 from sz_protocol.triggers import CannotAdvance, countable, fires_between, missed, next_fire
 
@@ -85,7 +86,7 @@ class Scheduling:
     settings: Settings
     ops: Ops
     state: SchedulingState = SchedulingState.IDLE
-    methods: dict[tuple[str, str], None] | None = None
+    routes: Routes | None = None
     paged: dict[str, Paged] = Factory(dict)
     heap: list[tuple[int, str]] = Factory(list)
     position: tuple[int, str] = (-1, "")
@@ -121,8 +122,8 @@ class Scheduling:
             case SchedulesStored(schedules=schedules):
                 for schedule in schedules:
                     self._adopt(schedule)
-            case HandlersChanged(methods=methods):
-                self.methods = {(m.handler_id, m.method): None for m in methods}
+            case HandlersChanged():
+                self.routes = Routes(event)
             case Started() | RunsRecovered() | StopRequested():
                 return self._on_life(event)
             case _:
@@ -131,7 +132,7 @@ class Scheduling:
 
     def next_wakeup(self, now: Now) -> Wakeup | None:
         """The next due time, page or retry; BACKLOG while due work waits and may be decided."""
-        if self.state is not SchedulingState.FIRING or self.methods is None:
+        if self.state is not SchedulingState.FIRING or self.routes is None:
             return None
         if self.troubled_until_us is not None:
             return Wakeup(max(self.troubled_until_us, now.mono_us + 1), WakeReason.RETRY)
@@ -163,7 +164,7 @@ class Scheduling:
     # --- due work ---------------------------------------------------------------------------------------------
 
     def _on_woke(self, now: Now) -> list[Effect]:
-        if self.state is not SchedulingState.FIRING or self.methods is None or self.troubled_until_us is not None:
+        if self.state is not SchedulingState.FIRING or self.routes is None or self.troubled_until_us is not None:
             return []
         effects = self._reload()
         if not now.trusted:
@@ -208,7 +209,7 @@ class Scheduling:
         if paged.due_us == UNSETTLED_US:
             self._set_aside(paged, ScheduleState.ACTIVE, "")
             return None
-        if (definition.handler_id, definition.method) not in (self.methods or ()):
+        if self.routes is not None and not self.routes.lets_fire(definition):
             self._set_aside(paged, ScheduleState.PARKED, no_such_method(definition))
             return None
         fire_us = paged.due_us - paged.spread_us

@@ -48,7 +48,7 @@ class Stopping:
                 continue
             if row in self.table.executing:
                 if self.table.ask_to_stop(run, reason, self.settings.cancel_grace_us, now):
-                    effects.append(CancelRun(row, run.attempt, reason))
+                    effects.append(CancelRun(row, run.attempt, reason, run.worker))
             elif self.table.on_its_way(run):
                 self.table.doomed.setdefault(row, reason)
             else:

@@ -51,6 +51,7 @@ RARE: dict[str, Any] = {
     "covers": (T0, T0 + 6),
     "params": {"a": 7},
     "error": "eight",
+    "worker": "nine",
 }
 """What few runs have."""
 RARE_AT_DEFAULT: dict[str, Any] = {name: getattr(a_run(1), name) for name in RARE}

@@ -91,6 +91,7 @@ def runs(draw: st.DrawFn) -> Run:
         covers=tuple(draw(st.lists(TIMES, max_size=2))),
         params=draw(st.none() | st.dictionaries(st.text(max_size=2), TIMES, max_size=1)),
         error=draw(st.none() | st.text(max_size=4)),
+        worker=draw(st.sampled_from(["", "edge"])),
     )
 
 

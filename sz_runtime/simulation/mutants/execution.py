@@ -164,11 +164,11 @@ def _skip_nothing(original: Any) -> Any:
 
 
 def _pool_ignored(original: Any) -> Any:
-    def take_slot(self: Placement, row: int, key: Any) -> bool:
-        info = self.methods.get(key)
-        if info is None:
+    def take_slot(self: Placement, row: int, route: Any) -> bool:
+        infos = self.routes.candidates(route)
+        if not infos:
             return False
-        self._take(row, key, info, self.pools[info.pool])
+        self._take(row, infos[0])
         return True
 
     return take_slot

@@ -57,8 +57,8 @@ _CATCH_UP_OF = {code: policy for policy, code in CATCH_UPS.items()}
 
 # --- runs going in ---------------------------------------------------------------------------------------------
 
-_RARE = ("kind", "failures", "losses", "not_before_us", "count", "until_us", "covers", "params", "error")
-_RARE_DEFAULTS = (RunKind.SCHEDULED, 0, 0, 0, 1, None, (), None, None)
+_RARE = ("kind", "failures", "losses", "not_before_us", "count", "until_us", "covers", "params", "error", "worker")
+_RARE_DEFAULTS = (RunKind.SCHEDULED, 0, 0, 0, 1, None, (), None, None, "")
 _rare = attrgetter(*_RARE)
 _beyond_fresh = attrgetter(*_RARE, "outcome", "started_us", "finished_us", "result")
 _FRESH = (*_RARE_DEFAULTS, None, None, None, None)
@@ -69,7 +69,7 @@ FRESH_COLUMNS = (
 )  # fmt: skip
 RUN_COLUMNS = (
     *FRESH_COLUMNS, "outcome", "started_us", "finished_us", "result", "error", "kind", "failures", "losses",
-    "not_before_us", "count", "until_us", "covers", "params",
+    "not_before_us", "count", "until_us", "covers", "params", "worker",
 )  # fmt: skip
 
 
@@ -126,6 +126,7 @@ def run_row(run: Run) -> Row:
         run.until_us,
         json.dumps(run.covers, separators=(",", ":")) if run.covers else None,
         None if run.params is None else _pack(run.params),
+        run.worker,
     )
 
 
@@ -222,6 +223,7 @@ RUN_OUT = (
     "row", "hex(run_key)", "schedule_id", "fire_us", "handler_id", "method", "state", "decided_us", "kind", "outcome",
     "reason", "attempt", "failures", "losses", "fence", "not_before_us", "started_us", "finished_us", "count",
     "until_us", "covers", "iif(params IS NULL, NULL, hex(params))", "result", "error",
+    "worker",
 )  # fmt: skip
 ATTEMPT_OUT = ("row", "attempt", "outcome", "reason", "started_us", "finished_us", "error")
 
@@ -260,7 +262,7 @@ def run_from(out: Sequence[Any]) -> Run:
     """A row of RUN_OUT."""
     row, run_key, schedule_id, fire_us, handler_id, method, state, decided_us, kind, outcome, reason, *more = out
     attempt, failures, losses, fence, not_before_us, started_us, finished_us, count, until_us, *data = more
-    covers, params, result, error = data
+    covers, params, result, error, worker = data
     return Run(
         row,
         bytes.fromhex(run_key),
@@ -286,6 +288,7 @@ def run_from(out: Sequence[Any]) -> Run:
         None if params is None else _unpack(bytes.fromhex(params)),
         result,
         error,
+        worker,
     )
 
 

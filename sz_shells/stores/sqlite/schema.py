@@ -42,7 +42,7 @@ _SCHEDULES_AND_LEDGER = Migration(
         " outcome INTEGER, started_us INTEGER, finished_us INTEGER, result TEXT, error TEXT,"
         " kind INTEGER DEFAULT 1, failures INTEGER DEFAULT 0, losses INTEGER DEFAULT 0,"
         " not_before_us INTEGER DEFAULT 0, count INTEGER DEFAULT 1, until_us INTEGER,"
-        " covers TEXT, params BLOB)",
+        " covers TEXT, params BLOB, worker TEXT DEFAULT '')",
         # FIRE-1, and RunByKey.
         "CREATE UNIQUE INDEX runs_key ON runs (run_key)",
         # RunsPage, of all and of one schedule.

@@ -13,7 +13,7 @@ _END_COLUMNS = (
 )  # fmt: skip
 _RARE_AT_DEFAULT = (
     "error = NULL, kind = 1, failures = 0, losses = 0, not_before_us = 0, count = 1, until_us = NULL, covers = NULL,"
-    " params = NULL"
+    " params = NULL, worker = ''"
 )
 _SAME_RUN = (
     "runs.row = v.column1 AND runs.run_key = v.column2 AND runs.schedule_id = v.column3 AND runs.fire_us = v.column4"
