@@ -304,12 +304,12 @@ class Refuse:
 
 @frozen
 class Progress:
-    """handler -> server: how far an execution is, in the handler's own words; `fraction` from 0 to 1 if it knows."""
+    """handler -> server: how far an execution is, in the handler's own words; `percent` if it knows."""
 
     session: int
     run: RunRef
     note: str
-    fraction: float | None = None
+    percent: int | None = None
 
 
 @frozen

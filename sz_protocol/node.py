@@ -19,6 +19,7 @@ from sz_protocol.kernel.events import (
     FiringsDecided,
     FiringsSettled,
     FiringsUndone,
+    Garbled,
     HandlersChanged,
     KeysChanged,
     LinkChanged,
@@ -160,7 +161,15 @@ class Node:
                 effects.append(Reply(request_id, HandlersListed(())))
             case Commanded():
                 effects += self.catalog.handle(event, now)
-            case Received() | KeysChanged() | RunsAssigned() | StopAssigned() | RunsLeftBehind() | ResultsSettled():
+            case (
+                Received()
+                | Garbled()
+                | KeysChanged()
+                | RunsAssigned()
+                | StopAssigned()
+                | RunsLeftBehind()
+                | ResultsSettled()
+            ):
                 if self.membership is not None:
                     effects += self.membership.handle(event, now)
                 elif isinstance(event, Received):

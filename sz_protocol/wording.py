@@ -110,6 +110,8 @@ def _skipped(evidence: Evidence, run: Run) -> str:
             return f"It was not run: the schedule was not in its source ({evidence.schedule.source}) at that time."
         case Reason.SUPERSEDED:
             return f"It was not run: the trigger was changed at {_decided(evidence, run)}, before this was decided."
+        case Reason.HANDLER_AWAY:
+            return f"It was not run: nobody who has {definition.method!r} was connected, and away: skip."
         case Reason.UNTRUSTED_TIME:
             return (
                 "It was not run: it passed before this node knew what time it was. Interval schedules are fired by "

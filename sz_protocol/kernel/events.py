@@ -141,6 +141,15 @@ class Received:
 
 
 @frozen
+class Garbled:
+    """Bytes came over a link that are no message for this side."""
+
+    sender: bytes
+    problem: str
+    key: str = ""
+
+
+@frozen
 class LinkChanged:
     """The connection to the server is there, or is gone. Only the side that connects is told."""
 
@@ -349,6 +358,7 @@ Event = (
     | RunsFound
     | RunsRecovered
     | Received
+    | Garbled
     | LinkChanged
     | KeysChanged
     | RunsAssigned

@@ -245,6 +245,10 @@ class _Builder:
         lines = text.splitlines()
         line = lines[at.line - 1] if at.line <= len(lines) else ""
         problem = error.problem or error.context or "it cannot be read"
+        if "nesting depth" in problem:
+            # Newer parsers have a limit of their own and may come upon it before we see the events.
+            self.document.report(self._path(), f"is nested deeper than {MAX_DEPTH} levels", at)
+            return
         context = f" {error.context}," if error.context and error.problem else ""
         self.document.report(self._path(), f"is not valid YAML:{context} {problem}{_hint(problem, context, line)}", at)
 

@@ -8,16 +8,31 @@ import msgpack
 import pytest
 from attrs import NOTHING
 
-from sz_protocol import codec, messages
+from sz_protocol import codec
 from sz_protocol.codec import MAX_BYTES, MAX_CONTAINERS, MAX_DEPTH, MAX_ITEMS, as_markdown, decode, encode, slots
 from sz_protocol.commands import Apply, Done, Pause, RunNow
 from sz_protocol.definition_wire import definition_from_wire
 from sz_protocol.kernel.errors import DecodeError, LocalProtocolError
-from sz_protocol.messages import TAGS, TO_CONTROL_CLIENT, TO_CONTROL_SERVER, Ask, GetStatus, Reload, Told
+from sz_protocol.messages import (
+    TAGS,
+    TO_CONTROL_CLIENT,
+    TO_CONTROL_SERVER,
+    TO_HANDLER,
+    TO_HANDLER_SERVER,
+    Ask,
+    GetStatus,
+    Reload,
+    Told,
+)
 
 SPECS = Path(__file__).parents[2] / "specs"
 VECTORS: list[dict[str, Any]] = json.loads((SPECS / "vectors" / "wire.json").read_text(encoding="utf-8"))
-LINKS = {"server": TO_CONTROL_SERVER, "client": TO_CONTROL_CLIENT}
+LINKS = {
+    "server": TO_CONTROL_SERVER,
+    "client": TO_CONTROL_CLIENT,
+    "handler_server": TO_HANDLER_SERVER,
+    "handler": TO_HANDLER,
+}
 DEFINITION = definition_from_wire(
     {
         "id": "nightly",
@@ -144,5 +159,5 @@ def test_a_third_type_of_annotation_is_an_error_of_ours() -> None:
 def test_every_record_of_the_contract_can_be_coded() -> None:
     for record in TAGS:
         assert all(slot.form.text for slot in slots(record))
-    assert set(TAGS) >= {*messages.TO_CONTROL_SERVER, *messages.TO_CONTROL_CLIENT}
+    assert set(TAGS) >= {record for link in LINKS.values() for record in link}
     assert len(set(TAGS.values())) == len(TAGS)

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sz_protocol.definition import Definition, Misfire, MisfirePolicy, Overlap, OverlapPolicy, Retry, Semantics
+from sz_protocol.definition import (
+    AwayPolicy,
+    Definition,
+    Misfire,
+    MisfirePolicy,
+    Overlap,
+    OverlapPolicy,
+    Retry,
+    Semantics,
+)
 from sz_protocol.definition_wire import (
     FIELDS,
     DefinitionError,
@@ -37,6 +46,9 @@ FULL: dict[str, Any] = SIMPLE | {
     "spread": 0.5,
     "semantics": "at_most_once",
     "labels": {"team": "data"},
+    "tags": {"site": "north"},
+    "away": "elsewhere",
+    "exclusive": True,
 }
 
 
@@ -58,6 +70,7 @@ def test_every_key_is_read() -> None:
     )
     assert definition.semantics is Semantics.AT_MOST_ONCE
     assert definition.labels == {"team": "data"}
+    assert (definition.tags, definition.away, definition.exclusive) == ({"site": "north"}, AwayPolicy.ELSEWHERE, True)
     assert definition.params == FULL["params"]
     assert set(FULL) == set(FIELDS)
 

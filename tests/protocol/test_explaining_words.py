@@ -43,6 +43,7 @@ WORDS = {
     (How.SKIPPED, R.RETIRED): "the schedule was not in its source (config) at that time",
     (How.SKIPPED, R.SUPERSEDED): "the trigger was changed at 2026-03-01T10:00:00+00:00, before this was decided",
     (How.SKIPPED, R.UNTRUSTED_TIME): "it passed before this node knew what time it was",
+    (How.SKIPPED, R.HANDLER_AWAY): "nobody who has 'm' was connected, and away: skip",
     (How.MISSED, R.WINDOW): "older than the catch-up window of 1d",
     (How.MISSED, R.LIMIT): "so many fire times had passed that only the latest were decided one by one",
     (How.MISSED, R.PAST_AT_CREATION): "the schedule was stored only at 2026-03-01T10:00:00+00:00, after this date",
