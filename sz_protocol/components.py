@@ -136,7 +136,7 @@ class StopComponent:
 
 @frozen
 class CancelComponent:
-    """Make this life end at once."""
+    """Make this life end at once. Like every order it is given only while the life's end has not been handed in."""
 
     name: str
     life: int

@@ -5,7 +5,7 @@ LIFE-1 a component starts only while everything that it needs is running.
 LIFE-2 it stops only after everything that stands on it has stopped.
 LIFE-3 every start and every stop ends in bounded time, whatever the component does.
 LIFE-4 a start that fails leaves nothing running that it brought.
-LIFE-5 a component has at most one life; one that would not leave bars the next.
+LIFE-5 a component has at most one life; one that would not leave bars the next; no order goes to a life that is over.
 LIFE-6 a component that dies starts again after a back-off with full jitter, unless it is given up.
 LIFE-7 every request is answered exactly once.
 """
@@ -230,7 +230,10 @@ class Lifecycle:
         alive = standing is not None and (standing.state in ALIVE or standing.state is S.STUCK)
         if standing is None or standing.life != event.life or not alive:
             effects.append(_ignored(event, standing))
-        elif not standing.wanted:
+            return
+        # LIFE-5. The end came at the very time-out, and the expiry before it has just ordered to cancel this life.
+        effects[:] = [effect for effect in effects if effect != CancelComponent(event.name, event.life)]
+        if not standing.wanted:
             self._turn(event.name, Rest(), now, effects, reason=event.error)
         elif standing.state in (S.STARTING, S.RUNNING) or standing.blame:
             reason = standing.blame or event.error or "it ended by itself"

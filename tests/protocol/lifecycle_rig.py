@@ -130,8 +130,7 @@ class Rig:
                 case StopComponent(name=name, life=life):
                     self._on_stop(name, life)
                 case CancelComponent(name=name, life=life):
-                    self.log.append(f"cancel {name}")
-                    self._later(self.lives[name, life].behaviour.leave_us, ComponentEnded(name, life))
+                    self._on_cancel(name, life)
                 case Reply(request_id=request_id, answer=Settled(failure=failure)):
                     assert request_id not in self.answers, "LIFE-7: answered twice"
                     self.answers[request_id] = failure
@@ -159,8 +158,14 @@ class Rig:
 
     def _on_stop(self, name: str, life: int) -> None:
         self.log.append(f"stop {name}")
+        assert (name, life) in self.lives, "LIFE-5: an order to a life that is over"
         assert not any(owner in self._users(name) for owner, _ in self.lives), "LIFE-2: somebody still stands on it"
         self._later(self.lives[name, life].behaviour.stop_us, ComponentEnded(name, life))
+
+    def _on_cancel(self, name: str, life: int) -> None:
+        self.log.append(f"cancel {name}")
+        assert (name, life) in self.lives, "LIFE-5: an order to a life that is over"
+        self._later(self.lives[name, life].behaviour.leave_us, ComponentEnded(name, life))
 
     def _users(self, name: str) -> list[str]:
         stuck = {n for n in self.specs if self.machine.standings[n].state is ComponentState.STUCK}

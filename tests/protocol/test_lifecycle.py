@@ -384,3 +384,20 @@ def test_the_specs_hold_the_table_of_the_code() -> None:
     assert as_markdown(MOVES) in text
     for rule in re.findall(r"^LIFE-\d", lifecycle.__doc__ or "", re.MULTILINE):
         assert rule in text
+
+
+@pytest.mark.parametrize("behaviour", [Behaviour(stop_us=5000), Behaviour(start_us=5000, fails=True)])
+def test_life_5_one_that_ends_at_the_very_time_out_is_not_told_to_leave(behaviour: Behaviour) -> None:
+    spec = ComponentSpec("a", required=False, start_timeout_us=5000, stop_timeout_us=5000, restart=Restart(1, 1))
+    rig = Rig((spec,), only("a", behaviour, lives=1))
+    rig.start("a")
+    rig.pass_time(1000)
+    if behaviour.stop_us == 5000:
+        rig.stop("a")
+        rig.start("a")
+    rig.pass_time(4000)
+    assert "cancel a" not in rig.log
+    rig.pass_time(3000)
+    assert rig.states() == {"a": "running"}
+    assert rig.machine.standings["a"].life == 2
+    assert sorted(rig.answers) == [*range(1, len(rig.answers) + 1)]

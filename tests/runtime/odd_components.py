@@ -1,5 +1,6 @@
 """Components that behave as their section of the configuration says: well, or in every bad way."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,17 @@ class Deaf:
 
 
 async def serve(context: ComponentContext) -> None:
-    """`start`: ok, blab, fail, refuse or hang. `stop`: ok, hang or deaf. `dies_after` seconds, in its first `deaths`
-    lives; then it stays."""
+    """`start`: ok, blab, block (once), fail, refuse or hang. `stop`: ok, hang or deaf. `dies_after` seconds, in its
+    first `deaths` lives; then it stays."""
     section: dict[str, Any] = dict(context.config.components.others[context.name])
     life = sum(line == f"start {context.name}" for line in diary) + 1
     diary.append(f"start {context.name}")
     match section.get("start", "ok"):
         case "blab":
             raise OSError(f"cannot log in with {section['token']}")
+        case "block" if life == 1:
+            time.sleep(LIMITS.start_us / 1e6 + 0.05)  # it holds the loop, and its time-out is seen only when it ends
+            raise OSError("too late")
         case "fail":
             raise OSError(98, "address already in use")
         case "refuse":

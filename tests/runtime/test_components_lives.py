@@ -98,6 +98,13 @@ async def test_an_optional_component_that_fails_is_shown_tried_again_and_hinders
     assert states(manager)["extra"] == "stopped"
 
 
+async def test_life_5_one_that_ends_as_its_time_out_passes_is_tried_again() -> None:
+    async with ComponentManager(config(extra=ON | {"start": "block"})) as manager:
+        await until(lambda: states(manager)["extra"] == "running")
+        assert diary == ["start extra", "start extra"]
+    assert set(states(manager).values()) == {"stopped"}
+
+
 async def test_an_optional_component_whose_error_is_permanent_is_tried_once() -> None:
     async with ComponentManager(config(extra={"start": "refuse"})) as manager:
         await anyio.sleep(0.2)
