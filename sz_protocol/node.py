@@ -5,11 +5,10 @@ of bounded length (NODE-1). After Stop nothing more is ordered (NODE-2).
 """
 
 from collections import deque
-from collections.abc import Iterable
 from random import Random
 from typing import Any, Protocol
 
-from attrs import Factory, define
+from attrs import Factory, define, field
 
 from sz_protocol.commands import Cancel, HandlersListed, ListHandlers
 from sz_protocol.kernel.effects import CancelRun, Effect, Publish, Reply, StartRuns, Stop
@@ -70,6 +69,51 @@ class Telling(Machine, Protocol):
 MAX_ROUTED = 10_000
 """More notices than this from one event would be a loop between machines."""
 
+_FIRING = ("scheduling", "monotonic")
+_HANDLING = ("execution", "catalog", "scheduling", "monotonic")
+_READING = ("recovery", "catalog", "scheduling", "monotonic", "execution")
+_LIVING = ("execution", "catalog", "scheduling", "monotonic", "retention", "membership")
+
+ROUTES: dict[type[Any], tuple[str, ...]] = {
+    # Execution first: it takes the term that every later write carries.
+    Started: ("execution", "scheduling", "monotonic", "recovery", "membership"),
+    Woke: ("scheduling", "monotonic", "execution", "catalog", "recovery", "retention", "membership"),
+    # Answers of the store go to whoever owns the operation. Catalog first: execution ends a drain once the edits
+    # under way are answered.
+    WriteDone: ("catalog", "execution"),
+    WriteFailed: ("catalog", "execution"),
+    ReadDone: _READING,
+    ReadFailed: _READING,
+    HandlersChanged: _HANDLING,
+    RemoteHandlersChanged: _HANDLING,
+    StopRequested: _LIVING,
+    RunsRecovered: _LIVING,
+    Commanded: ("catalog",),
+    Cancel: ("execution",),
+    ListHandlers: ("membership",),
+    FiringsDecided: ("execution",),
+    FiringsSettled: _FIRING,
+    FiringsUndone: _FIRING,
+    SchedulesStored: _FIRING,
+    ParkWanted: ("catalog",),
+    SettleWanted: ("catalog",),
+    RunWanted: ("execution",),
+    RunsFound: ("execution",),
+    RunsFinished: ("execution",),
+    RunsVanished: ("execution",),
+    RunsReturned: ("execution",),
+    RunsAssigned: ("membership",),
+    StopAssigned: ("membership",),
+    RunsLeftBehind: ("membership",),
+    ResultsSettled: ("membership",),
+    Received: ("membership",),
+    Garbled: ("membership",),
+    KeysChanged: ("membership",),
+    LinkChanged: (),
+}
+"""Whom each event (and each command that is not for the catalog) concerns, in the order in which they hear of it
+(NODE-2). A machine that this node does not have hears nothing."""
+
 
 def _default_rng() -> Random:
     # A fixed seed: the core has no randomness of its own. Whoever wants jitter that differs between nodes injects it.
@@ -96,6 +140,14 @@ class Node:
     local: HandlersChanged | None = None
     remote: RemoteHandlersChanged | None = None
     stopped: bool = False
+    _routes: dict[type[Any], tuple[Machine, ...]] = field(init=False, repr=False, eq=False)
+    _telling: tuple[Telling, ...] = field(init=False, repr=False, eq=False)
+
+    def __attrs_post_init__(self) -> None:
+        present = {kind: [getattr(self, name) for name in names] for kind, names in ROUTES.items()}
+        self._routes = {kind: tuple(m for m in machines if m is not None) for kind, machines in present.items()}
+        told = (self.recovery, self.catalog, self.scheduling, self.monotonic, self.execution)
+        self._telling = told if self.membership is None else (*told, self.membership)
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
         """Route one fact, and whatever the machines tell each other because of it."""
@@ -114,10 +166,12 @@ class Node:
         if self.time.notices:
             effects += [Publish(notice) for notice in self.time.notices]
             self.time.notices.clear()
-        if Stop() in effects:
-            self.stopped = True
-            effects.remove(Stop())
-            effects.append(Stop())
+        for stop in effects:
+            if isinstance(stop, Stop):
+                self.stopped = True
+                effects.remove(stop)
+                effects.append(stop)
+                break
         return effects
 
     def next_wakeup(self, now: Now) -> Wakeup | None:
@@ -139,82 +193,40 @@ class Node:
             ]
         )
 
-    def _tell(self, machines: Iterable[Machine], event: Event, now: Now, effects: list[Effect]) -> None:
+    def _route(self, event: Event, now: Now, effects: list[Effect], work: deque[Event]) -> None:
+        """Hand an event to those whom it concerns, and take from them what others are to hear."""
+        ordered = len(effects)
+        kind: type[Any] = type(event)
+        if isinstance(event, Commanded):
+            kind = type(event.command) if type(event.command) in ROUTES else kind
+        elif isinstance(event, HandlersChanged | RemoteHandlersChanged):
+            whole = self._all_handlers(event)
+            if whole is None:
+                return
+            event = whole
+        machines = self._routes[kind]
         for machine in machines:
             effects += machine.handle(event, now)
-
-    def _route(self, event: Event, now: Now, effects: list[Effect], work: deque[Event]) -> None:
-        """Hand an event to those whom it concerns. Answers of the store go to whoever owns the operation."""
-        ordered = len(effects)
-        match event:
-            case RunsVanished() | RunsReturned() | RunsFinished() | FiringsDecided() | RunWanted() | RunsFound():
-                effects += self.execution.handle(event, now)
-            case FiringsSettled() | FiringsUndone() | SchedulesStored():
-                self._tell((self.scheduling, self.monotonic), event, now, effects)
-            case ParkWanted() | SettleWanted():
-                effects += self.catalog.handle(event, now)
-            case Commanded(command=Cancel()):
-                effects += self.execution.handle(event, now)
-            case Commanded(command=ListHandlers()) if self.membership is not None:
-                effects += self.membership.handle(event, now)
-            case Commanded(request_id=request_id, command=ListHandlers()):
-                effects.append(Reply(request_id, HandlersListed(())))
-            case Commanded():
-                effects += self.catalog.handle(event, now)
-            case (
-                Received()
-                | Garbled()
-                | KeysChanged()
-                | RunsAssigned()
-                | StopAssigned()
-                | RunsLeftBehind()
-                | ResultsSettled()
-            ):
-                if self.membership is not None:
-                    effects += self.membership.handle(event, now)
-                elif isinstance(event, Received):
-                    effects.append(Publish(Ignored(type(event.message).__name__, "no remote handlers register here")))
-            case WriteDone() | WriteFailed():
-                # Catalog first: execution ends a drain once the edits under way are answered.
-                self._tell((self.catalog, self.execution), event, now, effects)
-            case ReadDone() | ReadFailed():
-                self._tell(
-                    (self.recovery, self.catalog, self.scheduling, self.monotonic, self.execution), event, now, effects
-                )
-            case Started():
-                # Execution first: it takes the term that every later write carries.
-                told: tuple[Machine, ...] = (self.execution, self.scheduling, self.monotonic, self.recovery)
-                self._tell((*told, *self._members()), event, now, effects)
-            case Woke():
-                deciding = (self.scheduling, self.monotonic, self.execution)
-                told = (*deciding, self.catalog, self.recovery, self.retention)
-                self._tell((*told, *self._members()), event, now, effects)
-            case HandlersChanged() | RemoteHandlersChanged():
-                self._on_handlers(event, now, effects)
-            case StopRequested() | RunsRecovered():
-                told = (self.execution, self.catalog, self.scheduling, self.monotonic, self.retention)
-                self._tell((*told, *self._members()), event, now, effects)
-            case LinkChanged():
-                effects.append(Publish(Ignored("LinkChanged", "a server waits for connections, it makes none")))
+        if not machines:
+            effects += _unheard(event)
         if self.membership is not None:
             self._divert(effects, ordered, work)
-        self._collect(work)
+        for teller in self._telling:
+            if teller.outbox:
+                work.extend(teller.outbox)
+                teller.outbox.clear()
 
-    def _members(self) -> tuple[Machine, ...]:
-        return () if self.membership is None else (self.membership,)
-
-    def _on_handlers(self, event: HandlersChanged | RemoteHandlersChanged, now: Now, effects: list[Effect]) -> None:
-        """What can be executed is what this process has, and what remote handlers have registered."""
+    def _all_handlers(self, event: HandlersChanged | RemoteHandlersChanged) -> HandlersChanged | None:
+        """What can be executed is what this process has, and what remote handlers have registered; None until the
+        first is known."""
         if isinstance(event, HandlersChanged):
             self.local = event
         else:
             self.remote = event
-        if self.local is None:
-            return
-        change, remote = self.local, self.remote
-        if remote is not None:
-            change = HandlersChanged(change.methods + remote.methods, change.pools + remote.pools, remote.expecting)
-        self._tell((self.execution, self.catalog, self.scheduling, self.monotonic), change, now, effects)
+        local, remote = self.local, self.remote
+        if local is None or remote is None:
+            return local
+        return HandlersChanged(local.methods + remote.methods, local.pools + remote.pools, remote.expecting)
 
     def _divert(self, effects: list[Effect], start: int, work: deque[Event]) -> None:
         """Orders about runs of remote handlers do not leave the node: membership carries them out."""
@@ -229,9 +241,15 @@ class Node:
                     kept.append(effect)
         effects[start:] = kept
 
-    def _collect(self, work: deque[Event]) -> None:
-        told = (self.recovery, self.catalog, self.scheduling, self.monotonic, self.execution)
-        for machine in told if self.membership is None else (*told, self.membership):
-            if machine.outbox:
-                work.extend(machine.outbox)
-                machine.outbox.clear()
+
+def _unheard(event: Event) -> list[Effect]:
+    """What becomes of events that none of this node's machines hears."""
+    match event:
+        case Commanded(request_id=request_id, command=ListHandlers()):
+            return [Reply(request_id, HandlersListed(()))]
+        case Received(message=message):
+            return [Publish(Ignored(type(message).__name__, "no remote handlers register here"))]
+        case LinkChanged():
+            return [Publish(Ignored("LinkChanged", "a server waits for connections, it makes none"))]
+        case _:
+            return []

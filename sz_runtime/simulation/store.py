@@ -126,7 +126,11 @@ class RemoteStore:
         if self._complete is None or self._closed:
             raise LocalProtocolError("an operation was submitted to a store that is not open")
         if isinstance(effect, Write) and 0 < effect.stream <= self._failed_stream:
-            self.agenda.after(1, self._tell, [WriteFailed(effect.op, FailReason.PREVIOUS)])
+            previous = FailReason.PREVIOUS
+            self.network.trace.add(
+                Failed(self.agenda.now_us, self.server.name, self.holder, effect.op, previous, False)
+            )
+            self.agenda.after(1, self._tell, [WriteFailed(effect.op, previous)])
             return
         if self._connection is None:
             self._connect()

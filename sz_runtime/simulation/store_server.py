@@ -27,6 +27,8 @@ TERMS = "terms"
 KEEP_US = 15 * 60 * 1_000_000
 """How far back a rewind may go."""
 
+NEVER_TRIED = (FailReason.FENCED, FailReason.PREVIOUS)
+
 Deliver = Callable[[list[Event]], None]
 
 
@@ -58,7 +60,7 @@ class Round:
 
     life: int
     writes: int = 0
-    answers: list[tuple[Session, Event]] = Factory(list)
+    answers: list[tuple[Session, Write | Read, Event]] = Factory(list)
     applied: list[Transaction] = Factory(list)
 
 
@@ -153,7 +155,7 @@ class StoreServer:
             if not session.open:
                 continue
             event = self._read(effect) if isinstance(effect, Read) else self._write(session, effect, current)
-            current.answers.append((session, event))
+            current.answers.append((session, effect, event))
         if not self._gone(current, "before sync"):
             self.agenda.after(self._draw(self.sync_us) if current.applied else 1, self._sync, current)
 
@@ -166,10 +168,10 @@ class StoreServer:
         """Apply one write, or say why not."""
         if self.mood.down:
             return self._fail(session, write, FailReason.UNAVAILABLE, detail="the store is down")
-        if 0 < write.stream <= session.failed_stream:
-            return WriteFailed(write.op, FailReason.PREVIOUS)
         if self.is_fenced(write):
             return self._fail(session, write, FailReason.FENCED, detail=f"the term is {self.term}")
+        if 0 < write.stream <= session.failed_stream:
+            return self._fail(session, write, FailReason.PREVIOUS)
         bad = cannot_hold(write.changes)
         if bad:
             return self._fail(session, write, FailReason.INVALID, bad, f"rows {bad} hold what no store takes")
@@ -222,19 +224,24 @@ class StoreServer:
             self.agenda.after(self._draw(self.commit_us), self._commit, Round(self._life))
 
     def _turn(self, current: Round, reason: FailReason, why: str, *, committed: bool) -> None:
-        """Turn every WriteDone of the round into a failure."""
-        for place, (session, event) in enumerate(current.answers):
-            if isinstance(event, WriteDone):
-                self.trace.add(Failed(self.agenda.now_us, self.name, session.holder, event.op, reason, committed))
-                current.answers[place] = (session, WriteFailed(event.op, reason, detail=why))
-        for done in current.applied:
-            done.session.failed_stream = max(done.session.failed_stream, done.stream)
+        """The commit failed. What rested on the round's other writes fails with them: a refusal is as doubtful as they
+        are, and a read is answered anew. Only what was never tried is certain."""
+        turned: list[tuple[Session, Write | Read, Event]] = []
+        for session, effect, event in current.answers:
+            if isinstance(effect, Read):
+                event = self._read(effect)
+            elif not (isinstance(event, WriteFailed) and event.reason in NEVER_TRIED):
+                session.failed_stream = max(session.failed_stream, effect.stream)
+                self.trace.add(Failed(self.agenda.now_us, self.name, session.holder, effect.op, reason, committed))
+                event = WriteFailed(effect.op, reason, detail=why)
+            turned.append((session, effect, event))
+        current.answers = turned
 
     def _answer(self, current: Round) -> None:
         if self._gone(current, "before answer"):
             return
         by_session: dict[int, tuple[Session, list[Event]]] = {}
-        for session, event in current.answers:
+        for session, _, event in current.answers:
             by_session.setdefault(id(session), (session, []))[1].append(event)
         for session, events in by_session.values():
             if session.open:

@@ -171,7 +171,9 @@ class WriteContract:
         old = later.submit(InsertRuns((a_run(1),)), stream=1, fence=session.term)
         after = later.submit(InsertRuns((a_run(2),)), stream=1)
         future = later.submit(InsertRuns((a_run(3),)), fence=later.term + 1)
-        assert reasons(later, [old, after, future]) == [FENCED, PREVIOUS, FENCED]
+        # The fence is looked at first: an old life learns from each of its writes that it is over.
+        another = later.submit(InsertRuns((a_run(4),)), stream=1, fence=session.term)
+        assert reasons(later, [old, after, future, another]) == [FENCED, PREVIOUS, FENCED, FENCED]
         assert later.read(UnfinishedRuns()) == ()
 
     def test_store_6_a_read_sees_every_write_submitted_before_it(self, session: Session) -> None:

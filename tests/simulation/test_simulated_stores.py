@@ -6,6 +6,10 @@ from random import Random
 import pytest
 from attrs import Factory, define
 
+from sz_protocol.changes import InsertRuns
+from sz_protocol.kernel.effects import Read, Write
+from sz_protocol.kernel.events import Event, FailReason, ReadDone, WriteFailed
+from sz_protocol.queries import RunsByRow
 from sz_runtime.ports import Store
 from sz_runtime.simulation.agenda import Agenda
 from sz_runtime.simulation.disk import SimDisk
@@ -13,7 +17,7 @@ from sz_runtime.simulation.network import SimNetwork
 from sz_runtime.simulation.store import RemoteStore, SimStore
 from sz_runtime.simulation.store_server import StoreServer
 from sz_runtime.simulation.trace import Trace
-from tests.contracts.store_world import StoreWorld
+from tests.contracts.store_world import StoreWorld, a_run
 from tests.contracts.stores import DurableStoreContract
 
 LONG_US = 60_000_000
@@ -64,3 +68,21 @@ class TestRemoteSimStore(DurableStoreContract):
     @pytest.fixture
     def world(self) -> StoreWorld:
         return SimWorld(remote=True)
+
+
+def test_store_3_a_refusal_that_rests_on_a_commit_that_fails_fails_with_it() -> None:
+    world = SimWorld(remote=False)
+    store = world.make()
+    answers: list[Event] = []
+    opened = store.open(answers.extend)
+    world.server.disk.sync_fails = True
+    store.submit(Write(1, (InsertRuns((a_run(1),)),), opened.term))
+    store.submit(Write(2, (InsertRuns((a_run(1),)),), opened.term))
+    store.submit(Read(3, RunsByRow((a_run(1).row,))))
+    store.submit(Write(4, (InsertRuns((a_run(2),)),), opened.term - 1))
+    world.settle(lambda: len(answers) == 4)
+    reasons = [answer.reason for answer in answers if isinstance(answer, WriteFailed)]
+    assert reasons[0] is reasons[1]
+    assert reasons[0] in (FailReason.UNKNOWN, FailReason.UNAVAILABLE)
+    assert reasons[2] is FailReason.FENCED
+    assert ReadDone(3, ()) in answers

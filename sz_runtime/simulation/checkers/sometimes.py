@@ -37,6 +37,7 @@ REQUIRED = (
     "write unknown, not durable",
     "write fenced",
     "write invalid",
+    "write previous",
     "outcome succeeded",
     "outcome failed error",
     "outcome failed timeout",
