@@ -8,7 +8,7 @@ from attrs import Factory, define
 from sz_protocol.wire_values import nearest, quote
 from sz_runtime.config.kinds import Mode
 from sz_runtime.config.layers import Given, Reading
-from sz_runtime.config.model import Components, Deployment
+from sz_runtime.config.model import BROKER_NEEDS, Components, Deployment
 from sz_runtime.config.problems import Mark, Path, Problem, problem_at
 from sz_runtime.config.third_parties import BROKERS, STORES
 
@@ -94,9 +94,14 @@ def _broker(view: View) -> None:
         if view.deployment.mode is Mode.DISTRIBUTED:
             view.warn(f"{BROKER}.enabled", "is false in mode distributed: fail-over takes seconds longer without it")
         return
-    needs = {"zmq": "publish_address", "redis": "redis_url", "mqtt": "mqtt_url"}
+    if broker.lacks and not any(key.startswith(f"{BROKER}.") and view.chosen(key) for key in view.given):
+        message = (
+            f"is missing, so that the event broker of type {broker.type}, which only the preset wants, does not start"
+        )
+        view.warn(f"{BROKER}.{broker.lacks}", message)
+        return
     schemes = {"redis": ("redis://", "rediss://", "unix://"), "mqtt": ("mqtt://", "mqtts://")}
-    for kind, key in needs.items():
+    for kind, key in BROKER_NEEDS.items():
         value = getattr(broker, key)
         if kind == broker.type and value is None:
             view.refuse(f"{BROKER}.{key}", f"is missing, but an enabled broker of type {kind} needs it")

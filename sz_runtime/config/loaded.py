@@ -43,7 +43,8 @@ class Config:
 
     def is_on(self, name: str) -> bool:
         """Whether a component is to be started: tornado, scheduler, event_broker, handlers.local, handlers.remote,
-        registration_server, zmq_client, or a third party's. A link without a server_address is off."""
+        registration_server, zmq_client, or a third party's. A link without its server_address and a broker without
+        its own address are off: only a preset wants them."""
         components = self.components
         match name:
             case "handlers.local":
@@ -55,7 +56,9 @@ class Config:
                 return remote.enabled and remote.registration_server.enabled
             case "zmq_client":
                 return components.zmq_client.enabled and components.zmq_client.server_address is not None
-            case "tornado" | "scheduler" | "event_broker":
+            case "event_broker":
+                return components.event_broker.enabled and not components.event_broker.lacks
+            case "tornado" | "scheduler":
                 return bool(getattr(components, name).enabled)
         return bool(components.others.get(name, {}).get("enabled", False))
 

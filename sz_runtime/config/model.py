@@ -91,6 +91,10 @@ class Scheduler:
     )
 
 
+BROKER_NEEDS: Mapping[str, str] = {"zmq": "publish_address", "redis": "redis_url", "mqtt": "mqtt_url"}
+"""The key that each type of broker cannot do without."""
+
+
 @frozen
 class EventBroker:
     """What instances tell each other."""
@@ -107,6 +111,12 @@ class EventBroker:
     redis_url: Url | None = _key(None, "redis: redis://HOST:6379.")
     mqtt_url: Url | None = _key(None, "mqtt: mqtt://HOST:1883, or mqtts:// for TLS.")
     options: Options = _key(Factory(dict), "What a broker of a third party wants to know.")
+
+    @property
+    def lacks(self) -> str:
+        """The key that a broker of this type needs and that is not given; empty where nothing is missing."""
+        key = BROKER_NEEDS.get(self.type, "")
+        return key if key and getattr(self, key) is None else ""
 
 
 @frozen

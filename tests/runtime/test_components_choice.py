@@ -6,6 +6,7 @@ import pytest
 
 from sz_runtime.components import ComponentManager
 from sz_runtime.config import Config, ConfigError, Plugins, load_config, parse_config
+from sz_runtime.config.kinds import Mode
 from tests.runtime.odd_components import install
 
 DOCUMENT = Path(__file__).parent / "config" / "document"
@@ -30,11 +31,14 @@ def refused(text: str) -> list[str]:
     return [str(problem) for problem in wrong.value.problems]
 
 
-@pytest.mark.parametrize("mode", ["full", "minimal", "autonomous"])
-def test_a_mode_alone_runs_and_warns_of_what_only_its_preset_wants(mode: str) -> None:
-    manager = ComponentManager(parse_config(f"deployment: {{mode: {mode}}}"))
+@pytest.mark.parametrize("components", ["", "components: {}", "components: {handlers: {local: {modules: []}}}"])
+@pytest.mark.parametrize("mode", list(Mode))
+def test_a_mode_alone_runs_and_warns_of_what_only_its_preset_wants(mode: Mode, components: str) -> None:
+    manager = ComponentManager(parse_config(f"deployment: {{mode: {mode}}}\n{components}\n"))
     assert [standing.name for standing in manager.states] == ["handlers", "scheduler", "control"]
-    missing = {"full": ["registration_server", "tornado"], "minimal": ["tornado"], "autonomous": []}[mode]
+    missing = ["tornado"] if mode is not Mode.AUTONOMOUS else []
+    if mode is Mode.FULL:
+        missing.insert(0, "registration_server")
     assert len(manager.warnings) == len(missing)
     for name, warning in zip(missing, manager.warnings, strict=True):
         assert f"preset {mode} (built in)" in warning

@@ -101,6 +101,13 @@ def test_autonomous_without_a_server_means_no_link_and_no_error() -> None:
     assert config.warnings == ()
 
 
+def test_distributed_without_an_address_means_no_broker_and_no_error() -> None:
+    config = parse_config("deployment: {mode: distributed}")
+    assert config.components.event_broker.enabled
+    assert not config.is_on("event_broker")
+    assert len(config.warnings) == 1
+
+
 def test_the_default_database_is_the_document_s() -> None:
     config = parse_config("deployment: {name: production}")
     assert config.components.scheduler.datastore.path == "deployments/production/schedulezero_jobs.db"

@@ -195,7 +195,6 @@ POSTGRES = "scheduler: {datastore: {type: postgresql, url: 'postgresql://h/d'}}"
         (BROKER + PEERS + "}}", "datastore.type: is sqlite, which these instances cannot share"),
         (BROKER + PEERS + "}, scheduler: {datastore: {type: memory}}}", "is memory, which these instances cannot share"),
         (BROKER + "type: redis, redis_url: 'redis://h', members: [a, b]}}", "which these instances cannot share"),
-        ("deployment: {mode: distributed}", "publish_address: is missing"),
         ("components: {zmq_client: {enabled: true}}", "zmq_client.server_address: is missing, but zmq_client is enabled"),
         ("components: {tornado: {port: 5556}}", "registration_server.address: takes tcp://127.0.0.1:5556, but components.tornado.port takes it already"),
         ("components: {handlers: {remote: {registration_server: {address: 'tcp://*:8888'}}}}", "takes it already"),
@@ -219,6 +218,7 @@ def test_contradictions_are_refused(text: str, line: str) -> None:
         (BROKER + PEERS.replace("//b", "//a") + "}, " + POSTGRES + "}", "names this instance's own address tcp://a:1"),
         (BROKER + PEERS + ", redis_url: 'redis://h'}, " + POSTGRES + "}", "redis_url: is not used by type zmq"),
         (BROKER + PEERS.replace("['", "['tcp://b:1', '") + "}, " + POSTGRES + "}", "names tcp://b:1 2 times"),
+        ("deployment: {mode: distributed}", "publish_address: is missing, so that the event broker of type zmq, which only"),
         ("deployment: {mode: distributed}\ncomponents: {event_broker: {enabled: false}}", "is false in mode distributed"),
         ("components: {handlers: {local: {modules: [a, a]}}}", "names a 2 times"),
         ("components: {handlers: {remote: {enabled: false, registration_server: {enabled: true}}}}", "does not start"),
@@ -251,6 +251,11 @@ def test_what_could_not_be_read_contradicts_nothing() -> None:
     assert len(errors("deployment: {mode: distribted}")) == 1
 
 
+def test_a_broker_that_the_file_says_anything_about_needs_its_address() -> None:
+    (found,) = errors("deployment: {mode: distributed}\ncomponents: {event_broker: {node_id: a}}")
+    assert found.startswith("config.yaml:2: components.event_broker.publish_address: is missing, but")
+
+
 def test_a_problem_of_a_preset_points_at_the_mode() -> None:
-    (found,) = errors("schedules: []\ndeployment:\n  mode: distributed\n")
+    (found,) = warnings("schedules: []\ndeployment:\n  mode: distributed\n")
     assert found.startswith("config.yaml:3: components.event_broker.publish_address: ")
