@@ -49,9 +49,10 @@ class HandlerExecutor:
         slots: int = 16384,
         threads: int = 40,
         stall_s: float = 1.0,
+        hide: Callable[[str], str] = str,
     ) -> None:
         """At most `slots` async and `threads` plain handlers run at once; a loop that is blocked for `stall_s` gets a
-        warning. Raises ValueError for a backend that is not there."""
+        warning. `hide` takes secrets out of what handlers raise. Raises ValueError for a backend that is not there."""
         if backend not in ("asyncio", "trio") or importlib.util.find_spec(backend) is None:
             raise ValueError(f"no event loop named {backend!r} here; it is asyncio or, where installed, trio")
         if slots < 1 or threads < 1:
@@ -62,6 +63,7 @@ class HandlerExecutor:
         self._slots = slots
         self._threads = threads
         self._stall_s = stall_s
+        self._hide = hide
         self._opened: _Lanes | None = None
         self._closing = False
         self._unsubscribe: Callable[[], None] = lambda: None
@@ -141,7 +143,7 @@ class HandlerExecutor:
         else:
             problem = method.plan.problem(start.params)
             if problem is None:
-                return LiveRun(start, method, self._clock, (start.row, start.attempt))
+                return LiveRun(start, method, self._clock, (start.row, start.attempt), self._hide)
             reason, why = Reason.INVALID_PARAMS, f"{start.handler_id}.{start.method}: {problem}"
         board.answer(refused(start.row, start.attempt, reason, why, now.utc_us), now)
         return None

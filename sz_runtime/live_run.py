@@ -24,14 +24,15 @@ MAX_HELD_US = 5_000
 class LiveRun:
     """One run from its submission to its result. Implements the Execution of its context.
 
-    `asked` is set by the thread that cancels; `noticed` once the handler could know: only then does a run count as
-    cancelled, for a handler that never knew has done its whole work.
+    `hide` takes secrets out of the texts that it leaves. `asked` is set by the thread that cancels; `noticed` once the
+    handler could know: only then does a run count as cancelled, for a handler that never knew has done its whole work.
     """
 
     start: StartRun
     method: Method
     clock: Clock
     key: Key
+    hide: Callable[[str], str] = str
     started_us: int = 0
     asked: CancelReason | None = None
     noticed: bool = False

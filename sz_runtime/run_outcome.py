@@ -5,7 +5,7 @@ import inspect
 import json
 import math
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from sz_protocol.kernel.effects import CancelReason
@@ -18,6 +18,8 @@ RESULT_LIMIT = 64 * 1024
 """Characters of JSON (ASCII) that a result may take."""
 ERROR_LIMIT = 4096
 _MESSAGE_LIMIT = 1000
+_READ_LIMIT = 64 * 1024
+"""Characters of a message that are looked at. Secrets are taken out before it is cut: half of one is one too."""
 _FRAMES = 8
 _LEAVES = 5
 _PATH_LIMIT = 80
@@ -36,7 +38,7 @@ def returned(live: LiveRun, value: Any, finished_us: int) -> RunResult:
     try:
         text = _encode(value)
     except BaseException as error:  # whatever a foreign object's methods may raise
-        return not_stored(live, _why_not_encoded(value, error), finished_us)
+        return not_stored(live, _why_not_encoded(value, error, live.hide), finished_us)
     if len(text) > RESULT_LIMIT:
         return not_stored(
             live, f"the result takes {len(text)} bytes as JSON; {RESULT_LIMIT} can be stored", finished_us
@@ -48,8 +50,8 @@ def raised(live: LiveRun, error: BaseException, finished_us: int) -> RunResult:
     """The handler came back with an exception, its own or the cancellation that was asked for."""
     if live.noticed and live.asked is not None:
         wanted = isinstance(error, RunCancelled) or _is_cancellation(error)
-        return _cancelled(live, live.asked, finished_us, None if wanted else describe(error))
-    text = describe(error)
+        return _cancelled(live, live.asked, finished_us, None if wanted else describe(error, live.hide))
+    text = describe(error, live.hide)
     return RunResult(
         row=live.start.row,
         attempt=live.start.attempt,
@@ -71,7 +73,7 @@ def not_stored(live: LiveRun, why: str, finished_us: int) -> RunResult:
         reason=Reason.UNSTORABLE.value,
         started_us=live.started_us,
         finished_us=finished_us,
-        error=clean(why),
+        error=clean(live.hide(why)),
         retryable=False,
     )
 
@@ -103,10 +105,10 @@ def why_unstorable(value: Any) -> str:
     return ""
 
 
-def describe(error: BaseException) -> str:
-    """Type and message, the innermost frames, and the cause; at most ERROR_LIMIT characters."""
+def describe(error: BaseException, hide: Callable[[str], str]) -> str:
+    """Type and message, the innermost frames, and the cause; at most ERROR_LIMIT characters, and no secrets."""
     try:
-        return clean(_described(error))[:ERROR_LIMIT]
+        return clean(hide(_described(error, hide)))[:ERROR_LIMIT]
     except Exception as broken:  # a foreign exception may be broken in any way
         return f"an exception that cannot be described ({type(broken).__name__})"
 
@@ -116,23 +118,23 @@ def clean(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
-def _described(error: BaseException) -> str:
-    lines = [_headline(error)]
+def _described(error: BaseException, hide: Callable[[str], str]) -> str:
+    lines = [_headline(error, hide)]
     innermost = traceback.extract_tb(error.__traceback__, limit=-_FRAMES)
     shown = traceback.format_list([frame for frame in innermost if not _is_ours(frame.filename)])
     lines += [line.rstrip("\n") for line in shown]
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if cause is not None:
-        lines.append(f"caused by {_headline(cause)}")
+        lines.append(f"caused by {_headline(cause, hide)}")
     return "\n".join(lines)
 
 
-def _why_not_encoded(value: Any, error: BaseException) -> str:
+def _why_not_encoded(value: Any, error: BaseException, hide: Callable[[str], str]) -> str:
     try:
         why = why_unstorable(value)
     except BaseException:  # the same foreign methods once more
         why = ""
-    return why or f"the result cannot be stored as JSON: {describe(error)}"
+    return why or f"the result cannot be stored as JSON: {describe(error, hide)}"
 
 
 def _cancelled(live: LiveRun, reason: CancelReason, finished_us: int, error: str | None) -> RunResult:
@@ -147,13 +149,13 @@ def _cancelled(live: LiveRun, reason: CancelReason, finished_us: int, error: str
     )
 
 
-def _headline(error: BaseException) -> str:
+def _headline(error: BaseException, hide: Callable[[str], str]) -> str:
     if not isinstance(error, BaseExceptionGroup):
-        return f"{_type_name(error)}: {_message(error)}"
+        return f"{_type_name(error)}: {_message(error, hide)}"
     leaves = list(_leaves(error))
-    shown = "; ".join(f"{_type_name(leaf)}: {_message(leaf)[:200]}" for leaf in leaves[:_LEAVES])
+    shown = "; ".join(f"{_type_name(leaf)}: {_message(leaf, hide)[:200]}" for leaf in leaves[:_LEAVES])
     more = f"; and {len(leaves) - _LEAVES} more" if len(leaves) > _LEAVES else ""
-    return f"{_type_name(error)}: {str(error.message)[:200]}: {shown}{more}"
+    return f"{_type_name(error)}: {hide(str(error.message)[:_READ_LIMIT])[:200]}: {shown}{more}"
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
@@ -171,9 +173,9 @@ def _type_name(error: BaseException) -> str:
     )
 
 
-def _message(error: BaseException) -> str:
+def _message(error: BaseException, hide: Callable[[str], str]) -> str:
     try:
-        return str(error)[:_MESSAGE_LIMIT]
+        return hide(str(error)[:_READ_LIMIT])[:_MESSAGE_LIMIT]
     except Exception as broken:  # an exception whose own __str__ fails
         return f"(its message cannot be read: {type(broken).__name__})"
 

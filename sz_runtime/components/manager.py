@@ -225,6 +225,7 @@ class ComponentManager:
 
     def warn(self, warning: str) -> None:
         """A component says what is odd but does not keep it from working."""
+        warning = self.config.hider()(warning)  # it may quote what a module of the user raised
         if warning not in self.warnings:
             self.warnings.append(warning)
         _log.warning("component_warning", problem=warning)

@@ -1,8 +1,10 @@
 """Text that must not be shown: it behaves as its value, and prints as what may be seen of it."""
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from urllib.parse import quote, quote_plus, unquote
 
 HIDDEN = "***"
 _PASSWORD = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^/?#\s:@]*:)([^/?#\s]*)(?=@)")
@@ -55,8 +57,8 @@ SHORTEST_HIDDEN = 4
 
 def hider(values: Any) -> Callable[[str], str]:
     """A function that takes the secrets among these values, and passwords of URLs, out of any text: of errors and logs
-    that others wrote."""
-    parts = {part: None for part in _parts(values) if len(part) >= SHORTEST_HIDDEN}
+    that others wrote. It knows a secret also as repr(), JSON and URLs spell it."""
+    parts = {spelt: None for part in _parts(values) for spelt in _spellings(part) if len(spelt) >= SHORTEST_HIDDEN}
     longest_first = sorted(parts, key=len, reverse=True)
 
     def hide(text: str) -> str:
@@ -65,6 +67,12 @@ def hider(values: Any) -> Callable[[str], str]:
         return without_password(text)
 
     return hide
+
+
+def _spellings(part: str) -> tuple[str, ...]:
+    escaped = repr(part)[1:-1], json.dumps(part)[1:-1], json.dumps(part, ensure_ascii=False)[1:-1]
+    in_urls = quote(part, safe="", errors="replace"), quote_plus(part, errors="replace"), unquote(part)
+    return part, *escaped, *in_urls
 
 
 def _parts(value: Any, key: str = "") -> Iterator[str]:

@@ -98,6 +98,7 @@ async def _serve(context: ComponentContext) -> None:
         manager.backend or "asyncio",
         slots=scheduler.concurrency,
         threads=scheduler.threads,
+        hide=config.hider(),
     )
     settings = Settings(horizon_us=scheduler.horizon_us, retention_us=scheduler.retention_us)
     store = make_store(config)

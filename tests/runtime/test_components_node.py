@@ -198,6 +198,25 @@ async def test_what_needs_a_restart_is_said_until_it_happens_and_secrets_are_not
         assert manager.config.components.scheduler.drain_grace_us == 10_000_000
 
 
+async def test_secrets_of_the_configuration_stay_out_of_the_ledger_and_of_warnings(
+    here: Path, registry: LocalHandlerRegistry
+) -> None:
+    def fails() -> None:
+        raise OSError("cannot log in with hunter2 at redis://u:hunter2@h")
+
+    registry.register("h", fails)
+    (here / "sz_telling_module.py").write_text("raise RuntimeError('hunter2 is wrong')\n")
+    broker = "  event_broker: {enabled: false, redis_url: 'redis://u:hunter2@h'}"
+    modules = "  handlers: {local: {modules: [sz_telling_module]}}"
+    async with ComponentManager(config(more=f"{broker}\n{modules}"), registry=registry) as manager:
+        assert isinstance(await manager.scheduler.ask(RunNow("h", "fails", "k")), Done)
+        await until(lambda: manager.scheduler.store.query(RunsPage(outcome=Outcome.FAILED)))
+        (run,) = await manager.scheduler.query(RunsPage())
+        assert run.error.startswith("OSError: cannot log in with *** at redis://u:***@h\n")
+        assert any("RuntimeError: *** is wrong" in warning for warning in manager.warnings)
+        assert "hunter2" not in f"{run}{manager.warnings}"
+
+
 async def test_a_module_that_was_added_is_imported_and_its_schedules_fire(here: Path) -> None:
     (here / "sz_added_module.py").write_text(
         "from sz_runtime.handlers import register_local\n@register_local('added')\ndef work(): return 1\n"

@@ -303,3 +303,36 @@ def test_a_type_error_inside_a_handler_is_the_handlers_error(rig: Rig) -> None:
 
     result = rig.run(confused, {"n": 1})
     assert (result.reason, result.retryable) == ("error", True)
+
+
+PEM = "-----BEGIN-----\n" + "x" * 3000
+"""Longer than what is kept of a message: it has to be found before the message is cut."""
+
+
+def hides(backend: str) -> Rig:
+    return Rig(backend, hide=lambda text: text.replace(PEM, "***").replace("hunter2", "***"))
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_what_a_handler_raises_is_stored_without_secrets(backend: str) -> None:
+    def plain() -> None:
+        raise OSError(f"login failed: hunter2 {PEM}")
+
+    async def group() -> None:
+        raise ExceptionGroup("of hunter2", [ValueError(f"{'-' * 195}hunter2"), OSError("hunter2")])
+
+    async def caused() -> None:
+        try:
+            plain()
+        except OSError as error:
+            raise RuntimeError(f"{'-' * 995}hunter2") from error
+
+    def key() -> dict[Any, Any]:
+        return {("hunter2",): 1}
+
+    with hides(backend) as rig:
+        for handler in (plain, group, caused, key):
+            error = rig.run(handler).error or ""
+            assert "***" in error
+            assert "hunter" not in error
+            assert "BEGIN" not in error

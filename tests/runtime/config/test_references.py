@@ -1,15 +1,17 @@
 """Secrets by reference, and that nothing shows them."""
 
 import copy
+import json
 import os
 import pickle
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus, unquote
 
 import pytest
 
 from sz_runtime.config import Config, ConfigError, effective, parse_config
-from sz_runtime.config.secret_text import SecretText, without_password
+from sz_runtime.config.secret_text import SecretText, hider, without_password
 
 POSTGRES = "components: {scheduler: {datastore: {type: postgresql, url: 'URL'}}}"
 SECRET = "s3cr3t-value"
@@ -159,6 +161,19 @@ def test_keys_that_sound_like_secrets_are_hidden_in_options() -> None:
     )
     shown: Any = parse_config(text).redacted_dict()["components"]["scheduler"]["datastore"]["options"]
     assert shown == {"api_key": "***", "nested": {"Password": "***", "user": "me", "token": 3}}
+
+
+@pytest.mark.parametrize("secret", ['it\'s \\ "it"', "line\nline", "p@ss/w:rd é", "p%40ss", "plain", "\0\x1b\ud800x"])
+def test_a_secret_is_known_in_other_spellings(secret: str) -> None:
+    hide = hider([SecretText(secret)])
+    spelt = [secret, repr(KeyError(secret)), json.dumps({"key": secret}), repr([secret]), f"x{secret}y"]
+    if not any("\ud800" <= letter <= "\udfff" for letter in secret):
+        spelt += [f"https://h/?q={quote(secret, safe='')}&n={quote_plus(secret)}", unquote(secret)]
+    for text in spelt:
+        shown = hide(text)
+        assert "***" in shown
+        for form in (secret, repr(secret)[1:-1], json.dumps(secret)[1:-1]):
+            assert form not in shown
 
 
 def test_a_configuration_takes_its_secrets_out_of_texts_of_others() -> None:
