@@ -32,11 +32,11 @@ class LiveRun:
     method: Method
     clock: Clock
     key: Key
-    hide: Callable[[str], str] = str
     started_us: int = 0
     asked: CancelReason | None = None
     noticed: bool = False
     scope: anyio.CancelScope | None = None
+    hide: Callable[[str], str] = str
     _bell: threading.Event | None = field(default=None, init=False)
     _context: RunContext | None = field(default=None, init=False)
 
