@@ -5,7 +5,7 @@ Exit codes: 0 ok, 1 failed, 2 usage or configuration.
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -47,12 +47,12 @@ def find_config(config: str | None) -> str:
     fail(f"no configuration named, and none of {', '.join(DEFAULT_CONFIGS)} is here", USAGE)
 
 
-def load_or_exit(config: str | None, overrides: Mapping[str, object] | None = None) -> "Config":
-    """Load a configuration; located errors end the command with code 2."""
+def load_or_exit(config: str | None, settings: Iterable[str] | None) -> "Config":
+    """Load a configuration, as `--set` changes it; located errors end the command with code 2."""
     from sz_runtime.config import ConfigError, load_config
 
     try:
-        return load_config(find_config(config), overrides=dict(overrides or {}))
+        return load_config(find_config(config), overrides=read_settings(settings))
     except ConfigError as wrong:
         fail(str(wrong), USAGE)
 

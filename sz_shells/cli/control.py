@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from sz_shells.cli.common import FAILED, OK, USAGE, OutputOption, emit_json, fail, load_or_exit
+from sz_shells.cli.common import FAILED, OK, USAGE, OutputOption, SetOption, emit_json, fail, load_or_exit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +32,7 @@ def pause(
     /,
     *,
     reason: Annotated[str, Parameter(help="Why; it is shown wherever the schedule is.")] = "",
+    settings: SetOption = None,
     output: OutputOption = "table",
 ) -> int:
     """Stop firing a schedule until it is resumed. Runs that are under way go on.
@@ -45,7 +46,7 @@ def pause(
     """
     from sz_protocol.commands import Pause
 
-    return _do(config, Pause(schedule, reason), output, f"{schedule}: paused")
+    return _do(load_or_exit(config, settings), Pause(schedule, reason), output, f"{schedule}: paused")
 
 
 def resume(
@@ -54,6 +55,7 @@ def resume(
     /,
     *,
     missed: Annotated[Missed, Parameter(help="What becomes of the instants that passed meanwhile.")] = "skip",
+    settings: SetOption = None,
     output: OutputOption = "table",
 ) -> int:
     """Let a paused schedule fire again.
@@ -68,7 +70,7 @@ def resume(
     from sz_protocol.commands import Resume
     from sz_protocol.definition import MisfirePolicy
 
-    return _do(config, Resume(schedule, MisfirePolicy(missed)), output, f"{schedule}: resumed")
+    return _do(load_or_exit(config, settings), Resume(schedule, MisfirePolicy(missed)), output, f"{schedule}: resumed")
 
 
 def trigger(
@@ -77,6 +79,7 @@ def trigger(
     /,
     *,
     key: KeyOption = None,
+    settings: SetOption = None,
     output: OutputOption = "table",
 ) -> int:
     """Run a schedule's method once, now, beside its plan. Prints the id of the run.
@@ -90,7 +93,7 @@ def trigger(
     """
     from sz_protocol.commands import Trigger
 
-    return _do(config, Trigger(schedule, key or _new_key()), output, f"{schedule}: run {{}}")
+    return _do(load_or_exit(config, settings), Trigger(schedule, key or _new_key()), output, f"{schedule}: run {{}}")
 
 
 def run_now(
@@ -101,6 +104,7 @@ def run_now(
     *,
     params: Annotated[str, Parameter(help="The parameters of the call, as a JSON object.")] = "{}",
     key: KeyOption = None,
+    settings: SetOption = None,
     output: OutputOption = "table",
 ) -> int:
     """Run a method of a handler once, now, without a schedule. Prints the id of the run.
@@ -117,10 +121,12 @@ def run_now(
     from sz_protocol.commands import RunNow
 
     request = RunNow(handler, method, key or _new_key(), _parameters(params))
-    return _do(config, request, output, f"{handler}.{method}: run {{}}")
+    return _do(load_or_exit(config, settings), request, output, f"{handler}.{method}: run {{}}")
 
 
-def cancel(run: str, config: str | None = None, /, *, output: OutputOption = "table") -> int:
+def cancel(
+    run: str, config: str | None = None, /, *, settings: SetOption = None, output: OutputOption = "table"
+) -> int:
     """Stop a run that is waiting or executing.
 
     Parameters
@@ -132,10 +138,10 @@ def cancel(run: str, config: str | None = None, /, *, output: OutputOption = "ta
     """
     from sz_protocol.commands import Cancel
 
-    return _do(config, Cancel(run), output, f"run {run}: asked to stop")
+    return _do(load_or_exit(config, settings), Cancel(run), output, f"run {run}: asked to stop")
 
 
-def reload(config: str | None = None, /, *, output: OutputOption = "table") -> int:
+def reload(config: str | None = None, /, *, settings: SetOption = None, output: OutputOption = "table") -> int:
     """Let the server read its configuration again. Schedules change at once and keep their place; what needs a restart
     is said. A configuration with errors is refused, and the server goes on with what it has.
 
@@ -146,7 +152,7 @@ def reload(config: str | None = None, /, *, output: OutputOption = "table") -> i
     """
     from sz_protocol.messages import Reload
 
-    return _do(config, Reload(), output, "nothing has changed")
+    return _do(load_or_exit(config, settings), Reload(), output, "nothing has changed")
 
 
 @contextmanager
@@ -164,13 +170,12 @@ def connected(config: "Config") -> "Iterator[ControlClient]":
         yield client
 
 
-def _do(config: str | None, request: "Request", output: str, done: str) -> int:
+def _do(config: "Config", request: "Request", output: str, done: str) -> int:
     """Ask, print the answer, and say how it went by the exit code."""
     from sz_shells.links.unix_socket import ControlError
 
-    loaded = load_or_exit(config)
     try:
-        with connected(loaded) as client:
+        with connected(config) as client:
             answer = client.ask(request)
     except ControlError as error:
         fail(str(error))

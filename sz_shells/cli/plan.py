@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from sz_shells.cli.common import FAILED, OK, USAGE, OutputOption, console, fail, iso, ledger_of, load_or_exit
+from sz_shells.cli.common import FAILED, OK, USAGE, OutputOption, SetOption, console, fail, iso, ledger_of, load_or_exit
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 BARS = 48
 BAR_WIDTH = 40
 PAST_RUNS = 100
+ASIDES = 1000
 
 
 def plan(
@@ -32,6 +33,7 @@ def plan(
     to: Annotated[str | None, Parameter(name="--to", help="The instant with which it ends, itself left out.")] = None,
     diff: Annotated[bool, Parameter(help="Show only what the second configuration adds and removes.")] = False,
     with_history: Annotated[bool, Parameter(help="Foresee overlaps from past runs; tell which are paused.")] = False,
+    settings: SetOption = None,
     output: OutputOption = "table",
 ) -> int:
     """Show what would fire, and when: in each schedule's zone and in UTC, with what a change of the clock does to it,
@@ -52,12 +54,12 @@ def plan(
     if diff != (other is not None):
         fail("plan A B --diff compares two configurations: it needs both the second one and --diff", USAGE)
     from_us, to_us = _stretch(from_, to)
-    loaded = load_or_exit(config)
+    loaded = load_or_exit(config, settings)
     outlook = Outlook(from_us, to_us, _known(loaded) if with_history else {})
     rows = plan_of(loaded.schedules, outlook)
     if other is None:
         return _print(_Printer(output, loaded.schedules), ((None, row) for row in rows), outlook)
-    changed = load_or_exit(other)
+    changed = load_or_exit(other, settings)
     printer = _Printer(output, (*loaded.schedules, *changed.schedules), diff=True)
     changes = diff_plans(_watched(rows, printer), _watched(plan_of(changed.schedules, outlook), printer))
     code = _print(printer, ((str(change), row) for change, row in changes), outlook)
@@ -125,14 +127,27 @@ class _Printer:
         self.rows = 0
         self.stuck = False
         self.load = LoadCount()
+        self.asides: list[str] = []
+        self.more_asides = 0
 
     def aside(self, row: "Planned") -> None:
-        """What is no fire goes to standard error, where the list holds fires alone."""
+        """Keep what is no fire for standard error, where the list holds fires alone."""
         from sz_protocol.planning import PlannedKind
 
         if row.kind is PlannedKind.STUCK or row.alone:
-            sys.stderr.write(f"{row.schedule_id}: {iso(row.at_us)}: {row.notes[0]}\n")
+            if row.kind is PlannedKind.STUCK or len(self.asides) < ASIDES:
+                self.asides.append(f"{row.schedule_id}: {iso(row.at_us)}: {row.notes[0]}\n")
+            else:
+                self.more_asides += 1
         self.stuck = self.stuck or row.kind is PlannedKind.STUCK
+
+    def tell_asides(self) -> None:
+        """Once the list is complete and out: a line of theirs in its midst would break it, where both streams are one
+        file or one terminal."""
+        sys.stdout.flush()
+        if self.more_asides:
+            self.asides.append(f"and {self.more_asides} more such instants: a shorter --from and --to shows them\n")
+        sys.stderr.write("".join(self.asides))
 
     def as_row(self, change: str | None, row: "Planned") -> dict[str, Any]:
         """One fire as plain data."""
@@ -189,6 +204,7 @@ def _print(printer: _Printer, rows: "Iterator[tuple[str | None, Planned]]", outl
         _print_json(printer, rows)
     else:
         _print_table(printer, rows, outlook)
+    printer.tell_asides()
     return FAILED if printer.stuck else OK
 
 

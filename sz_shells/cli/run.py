@@ -47,10 +47,10 @@ def run(
     from sz_runtime.interpreter import tune_interpreter
 
     path = find_config(config)
-    overrides = read_settings(settings)
-    loaded = load_or_exit(path, overrides)
+    loaded = load_or_exit(path, settings)
     if backend == "trio" and not _has_trio():
         fail("--backend trio needs the package trio: pip install 'schedulezero[trio]'", USAGE)
+    overrides = read_settings(settings)
     set_up_logging(verbose, loaded.hider())
     tune_interpreter()
     try:

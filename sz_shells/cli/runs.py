@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from sz_shells.cli.common import OutputOption, emit_json, fail, iso, ledger_of, load_or_exit, print_table
+from sz_shells.cli.common import OutputOption, SetOption, emit_json, fail, iso, ledger_of, load_or_exit, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +21,7 @@ def runs(
     *,
     limit: Annotated[int, Parameter(help="At most so many rows, the newest; 0 for all.")] = 50,
     schedule: Annotated[str | None, Parameter(help="Only this schedule.")] = None,
+    settings: SetOption = None,
     output: OutputOption = "table",
 ) -> int:
     """Show what became of every due instant, the newest first.
@@ -35,7 +36,7 @@ def runs(
     """
     from sz_runtime.ports import StoreError
 
-    store = ledger_of(load_or_exit(config))
+    store = ledger_of(load_or_exit(config, settings))
     try:
         found = list(_ledger(store, limit, schedule))
     except StoreError as broken:

@@ -1,5 +1,6 @@
 """`schedulezero simulate`: seeds of faults thrown at a configuration, or at workloads of ours, in simulated time."""
 
+import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -7,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from sz_shells.cli.common import FAILED, OK, USAGE, OutputOption, console, emit_json, fail, load_or_exit, print_table
+from sz_shells.cli.common import (
+    FAILED,
+    OK,
+    USAGE,
+    OutputOption,
+    SetOption,
+    console,
+    emit_json,
+    fail,
+    load_or_exit,
+    print_table,
+)
 
 if TYPE_CHECKING:
     from sz_runtime.simulation.plan import Plan
@@ -30,6 +42,7 @@ def simulate(
     list_mutants: Annotated[bool, Parameter(help="Show the bugs that can be planted, and end.", negative="")] = False,
     report: Annotated[Path | None, Parameter(help="Write an HTML page with a timeline of one run.")] = None,
     shrink: Annotated[bool, Parameter(help="Make a failing seed a short scenario file.")] = True,
+    settings: SetOption = None,
     output: OutputOption = "table",
 ) -> int:
     """Run real nodes in simulated time under seeded faults, and check every invariant.
@@ -53,9 +66,11 @@ def simulate(
         if config is not None or seeds is not None or hours is not None:
             fail("--scenario plays one script: it takes no configuration, no --seeds and no --hours", USAGE)
         return _play(scenario, mutant, report, output)
-    order = _order(config, hours, mutant)
+    order = _order(config, settings, hours, mutant)
     default = "0..499" if mutant is not None else DEFAULT_SEEDS
-    return _seeds(order, _range(seeds or default), jobs, report, shrink and mutant is None, config, output)
+    return _seeds(
+        order, _range(seeds or default), jobs, report, shrink and mutant is None, _named(config, settings), output
+    )
 
 
 simulate_app = App(name="simulate", help="Throw seeded faults at schedules in simulated time.")
@@ -73,7 +88,7 @@ def _range(text: str) -> range:
     return seeds
 
 
-def _order(config: str | None, hours: float | None, mutant: str | None) -> "Order":
+def _order(config: str | None, settings: list[str] | None, hours: float | None, mutant: str | None) -> "Order":
     from sz_protocol.kernel.now import HOUR_US
     from sz_runtime.simulation.runner import Order
     from sz_runtime.simulation.workload import jobs_of
@@ -83,11 +98,19 @@ def _order(config: str | None, hours: float | None, mutant: str | None) -> "Orde
         fail("--hours: has to lie between 0 and 8784 (a year)", USAGE)
     length_us = None if hours is None else int(hours * HOUR_US)
     if config is None:
+        if settings:
+            fail("--set changes a configuration: name one", USAGE)
         return Order(length_us=length_us, mutant=mutant)
-    schedules = load_or_exit(config).schedules
+    schedules = load_or_exit(config, settings).schedules
     if not schedules:
         fail(f"{config}: has no schedules to simulate", USAGE)
     return Order(jobs_of(schedules), HOUR_US if length_us is None else length_us, mutant=mutant)
+
+
+def _named(config: str | None, settings: list[str] | None) -> str:
+    """The configuration as a command line names it; empty where there is none."""
+    words = [config, *(word for setting in settings or () for word in ("--set", setting))] if config else []
+    return " ".join(map(shlex.quote, words))
 
 
 def _know_mutant(mutant: str | None) -> None:
@@ -103,9 +126,7 @@ def _know_mutant(mutant: str | None) -> None:
 # --- seeds -------------------------------------------------------------------------------------------------------
 
 
-def _seeds(
-    order: "Order", seeds: range, jobs: int, report: Path | None, shrink: bool, config: str | None, output: str
-) -> int:
+def _seeds(order: "Order", seeds: range, jobs: int, report: Path | None, shrink: bool, named: str, output: str) -> int:
     from sz_runtime.simulation.runner import run_seeds
 
     reports: list[SeedReport] = []
@@ -123,7 +144,7 @@ def _seeds(
         _print_reports(reports, order.mutant)
     if broken is None:
         return OK
-    _tell_replay(order, broken, shrink, config)
+    _tell_replay(order, broken, shrink, named)
     return FAILED
 
 
@@ -202,14 +223,14 @@ def _print_reports(reports: "list[SeedReport]", mutant: str | None) -> None:
 # --- what failed ---------------------------------------------------------------------------------------------------
 
 
-def _tell_replay(order: "Order", broken: "SeedReport", shrink: bool, config: str | None) -> None:
+def _tell_replay(order: "Order", broken: "SeedReport", shrink: bool, named: str) -> None:
     """How to see it again: the seed, and a scenario file that is as short as we could make it."""
     options = [f"--seeds {broken.seed}..{broken.seed}"]
     if order.length_us is not None:
         options.append(f"--hours {order.length_us / 3_600_000_000:g}")
     if order.mutant is not None:
         options.append(f"--mutant {order.mutant}")
-    command = " ".join(["schedulezero simulate", *([config] if config else []), *options])
+    command = " ".join(["schedulezero simulate", *([named] if named else []), *options])
     sys.stderr.write(f"replay: {command}   ({_code_version()})\n")
     if shrink:
         path = Path(f"seed-{broken.seed}.scenario")

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from sz_shells.cli.common import FAILED, OK, OutputOption, emit_json, iso, load_or_exit, print_table, store_of
+from sz_shells.cli.common import (
+    FAILED,
+    OK,
+    OutputOption,
+    SetOption,
+    emit_json,
+    iso,
+    load_or_exit,
+    print_table,
+    store_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +32,7 @@ def status(
     /,
     *,
     next_: Annotated[int, Parameter(name="--next", help="How many of the next fire times to show.")] = 10,
+    settings: SetOption = None,
     output: OutputOption = "table",
 ) -> int:
     """Show how a deployment stands: its components, its schedules by state, what fires next, what executes now.
@@ -37,7 +48,7 @@ def status(
     from sz_shells.cli.control import connected
     from sz_shells.links.unix_socket import ControlError
 
-    loaded = load_or_exit(config)
+    loaded = load_or_exit(config, settings)
     asked = GetStatus(next_fires=next_)
     try:
         with connected(loaded) as client:

@@ -4,7 +4,19 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from sz_shells.cli.common import FAILED, OK, USAGE, OutputOption, console, emit_json, fail, iso, ledger_of, load_or_exit
+from sz_shells.cli.common import (
+    FAILED,
+    OK,
+    USAGE,
+    OutputOption,
+    SetOption,
+    console,
+    emit_json,
+    fail,
+    iso,
+    ledger_of,
+    load_or_exit,
+)
 
 if TYPE_CHECKING:
     from sz_protocol.evidence import Question
@@ -14,7 +26,9 @@ if TYPE_CHECKING:
     from sz_runtime.ports import Store
 
 
-def why(target: str, config: str | None = None, /, *, output: OutputOption = "table") -> int:
+def why(
+    target: str, config: str | None = None, /, *, settings: SetOption = None, output: OutputOption = "table"
+) -> int:
     """Tell why a schedule fired at a time, or did not, and what became of it.
 
     Reads the ledger, beside a running server or without one. A time without an offset is read in the schedule's own
@@ -31,7 +45,7 @@ def why(target: str, config: str | None = None, /, *, output: OutputOption = "ta
     """
     from sz_runtime.ports import StoreError
 
-    loaded = load_or_exit(config)
+    loaded = load_or_exit(config, settings)
     question = _question(target, loaded)
     try:
         explanation = ask(ledger_of(loaded), question)
