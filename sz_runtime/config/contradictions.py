@@ -156,6 +156,10 @@ def _handlers(view: View) -> None:
         view.warn(f"{server}.enabled", "is true, but handlers.remote is disabled, so that it does not start")
     if remote.enabled and not remote.registration_server.enabled and view.chosen(f"{server}.address"):
         view.warn(f"{server}.address", "is not used: registration_server.enabled is false")
+    listening = remote.registration_server
+    if listening.lease_us < 4 * listening.heartbeat_us:
+        # Three missed beats make a handler suspect; to be lost has to come after that.
+        view.refuse(f"{server}.lease", "is shorter than four heartbeats; give it more, or a shorter heartbeat")
     for module, count in Counter(local.modules).items():
         if count > 1:
             view.warn("components.handlers.local.modules", f"names {module} {count} times")

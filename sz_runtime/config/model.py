@@ -137,6 +137,17 @@ class RegistrationServer:
         derive=lambda deployment: deployment.mode is not Mode.DISTRIBUTED,
     )
     address: BindAddress = _key("tcp://127.0.0.1:5556", "Where it listens.")
+    heartbeat_us: PositiveDurationUs = _key(
+        SECOND_US, "How often server and handlers tell each other that they live.", name="heartbeat"
+    )
+    lease_us: PositiveDurationUs = _key(
+        10 * SECOND_US,
+        "How long a handler may be silent before its runs are lost; at least four heartbeats.",
+        name="lease",
+    )
+    away_grace_us: DurationUs = _key(
+        30 * SECOND_US, "How long a handler may be away before its schedules are parked.", name="away_grace"
+    )
 
 
 @frozen

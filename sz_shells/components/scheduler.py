@@ -100,7 +100,15 @@ async def _serve(context: ComponentContext) -> None:
         threads=scheduler.threads,
         hide=config.hider(),
     )
-    settings = Settings(horizon_us=scheduler.horizon_us, retention_us=scheduler.retention_us)
+    remote, registration = config.components.handlers.remote, config.components.handlers.remote.registration_server
+    settings = Settings(
+        horizon_us=scheduler.horizon_us,
+        retention_us=scheduler.retention_us,
+        remote=remote.enabled and registration.enabled,
+        heartbeat_us=registration.heartbeat_us,
+        lease_us=registration.lease_us,
+        away_grace_us=registration.away_grace_us,
+    )
     store = make_store(config)
     # No grace where the block is left by an error or a cancellation; in good order we drain ourselves, below.
     async with running_node(

@@ -198,6 +198,7 @@ POSTGRES = "scheduler: {datastore: {type: postgresql, url: 'postgresql://h/d'}}"
         ("components: {zmq_client: {enabled: true}}", "zmq_client.server_address: is missing, but zmq_client is enabled"),
         ("components: {tornado: {port: 5556}}", "registration_server.address: takes tcp://127.0.0.1:5556, but components.tornado.port takes it already"),
         ("components: {handlers: {remote: {registration_server: {address: 'tcp://*:8888'}}}}", "takes it already"),
+        ("components: {handlers: {remote: {registration_server: {lease: 3s}}}}", "lease: is shorter than four heartbeats"),
         (BROKER + "publish_address: 'tcp://0.0.0.0:5556', type: zmq}, " + POSTGRES + "}", "takes it already"),
     ],
 )  # fmt: skip
