@@ -21,6 +21,7 @@ COMMANDS = {
     "resume": ("sz_shells.cli.control:resume", "Fire a paused schedule again."),
     "trigger": ("sz_shells.cli.control:trigger", "Run a schedule's method once, now."),
     "run-now": ("sz_shells.cli.control:run_now", "Run a method once, now, without a schedule."),
+    "handlers": ("sz_shells.cli.handlers:handlers", "Show the remote handlers that are registered."),
     "cancel": ("sz_shells.cli.control:cancel", "Stop a run that waits or executes."),
     "reload": ("sz_shells.cli.control:reload", "Let a running server read its configuration again."),
 }

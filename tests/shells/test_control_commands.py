@@ -14,6 +14,7 @@ from sz_protocol.queries import RunsPage
 from sz_protocol.records import Outcome, Run
 from sz_runtime.config import load_config
 from sz_shells.cli.control import cancel, pause, reload, resume, run_now, trigger
+from sz_shells.cli.handlers import handlers
 from sz_shells.cli.init import init
 from sz_shells.cli.status import status
 from sz_shells.stores.sqlite import SqliteStore
@@ -285,3 +286,10 @@ def test_init_leaves_no_half_behind(
     assert failing(init, tmp_path / "new") == 1
     assert "No space left on device" in capsys.readouterr().err
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_handlers_says_where_nobody_can_register(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert handlers(config, output="json") == 0
+    assert json.loads(capsys.readouterr().out) == []
+    assert handlers(config) == 0
+    assert "handlers.remote.enabled" in capsys.readouterr().out
