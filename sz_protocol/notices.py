@@ -99,6 +99,17 @@ class RunUnresponsive:
 
 
 @frozen
+class RunProgressed:
+    """An execution says how far it is. `worker` is the remote handler that executes it ("": this process)."""
+
+    row: int
+    attempt: int
+    note: str
+    percent: int | None = None
+    worker: str = ""
+
+
+@frozen
 class SteppedDown:
     """The store refused our term: another node decides now. Nothing more is decided here."""
 
@@ -122,6 +133,56 @@ class NodeFailed:
     reason: str
 
 
+@frozen
+class Attached:
+    """A server has registered this handler: it may send runs from now on."""
+
+    session: int
+    lease_us: int
+    methods: tuple[str, ...]
+    held: int = 0
+
+
+@frozen
+class AttachRefused:
+    """A server does not take this handler, or ended its session. It will be asked again."""
+
+    code: str
+    message: str
+    again_us: int
+
+
+@frozen
+class Detached:
+    """This handler has lost its server, and goes on asking for it; what it executes goes on."""
+
+    reason: str
+    executing: int
+    unreported: int
+
+
+@frozen
+class OutboxTroubled:
+    """The outbox cannot keep results: they are in memory only, and are reported all the same."""
+
+    detail: str
+    waiting: int
+
+
+@frozen
+class OutboxRecovered:
+    """The outbox keeps results again."""
+
+
+@frozen
+class ResultsLeft:
+    """This handler ends before its server has acknowledged these results. `kept` of them come with its next life; the
+    others are lost, and their runs will count as lost."""
+
+    kept: int
+    lost: int
+
+
 Notice = (
     Ignored
     | RunsRecorded
@@ -134,7 +195,14 @@ Notice = (
     | TrustChanged
     | AttemptFailed
     | RunUnresponsive
+    | RunProgressed
     | SteppedDown
     | ComponentChanged
     | NodeFailed
+    | Attached
+    | AttachRefused
+    | Detached
+    | OutboxTroubled
+    | OutboxRecovered
+    | ResultsLeft
 )

@@ -112,6 +112,7 @@ class Reason(StrEnum):
     REQUESTED = "requested"
     SUPERSEDED = "superseded"
     SHUTDOWN = "shutdown"
+    CUT_OFF = "cut_off"
     OVERLAP = "overlap"
     QUEUE_FULL = "queue_full"
     COALESCED = "coalesced"

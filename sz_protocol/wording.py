@@ -85,6 +85,11 @@ def _cancelled(evidence: Evidence, run: Run) -> str:
             other = evidence.replaced_by
             by = f"the run of {show_time(other.fire_us, evidence.zone)}" if other is not None else "a later run"
             return f"It was cancelled {when}: {by} took its place (overlap: cancel_running)."
+        case Reason.CUT_OFF:
+            return (
+                f"It was stopped {when}, because its handler heard nothing of the server and the run is exclusive; "
+                "semantics at_most_once forbids to repeat it."
+            )
         case Reason.SHUTDOWN:
             return f"It was stopped {when}, because the server stopped; semantics at_most_once forbids to repeat it."
         case _:

@@ -7,11 +7,15 @@ called from any thread and takes a batch of events.
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import anyio
+from anyio.abc import TaskStatus
 from attrs import frozen
 
-from sz_protocol.kernel.effects import CancelRun, Read, StartRuns, Write
+from sz_protocol.attaching import Forget, Keep, KeepAnswer
+from sz_protocol.kernel.effects import CancelRun, Read, Send, StartRuns, Write
 from sz_protocol.kernel.events import Event, MethodInfo
 from sz_protocol.kernel.now import Now
+from sz_protocol.messages import RunReport
 from sz_protocol.queries import Query
 
 Complete = Callable[[Sequence[Event]], None]
@@ -98,4 +102,56 @@ class Executor(Protocol):
 
     def close(self, timeout_s: float) -> bool:
         """Cancel what still runs and stop; blocking, at most `timeout_s`. False when some handler would not end."""
+        ...
+
+
+class LinkError(Exception):
+    """A link cannot be made: its address is wrong, or taken, or its keys are. The message is for a person."""
+
+
+class Link(Protocol):
+    """Messages to and from other processes.
+
+    What comes is handed to `complete` as Received, or Garbled where it is no message for this side; the side that
+    connects also hands in LinkChanged. `submit` never blocks, and what it is given may be lost: the machines on both
+    ends repeat what matters.
+    """
+
+    async def run(self, complete: Complete, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled, in the event loop of the driver; started once the address is bound, or the first
+        attempt to connect is under way. On the way out, what was submitted gets a short while to leave. Raises
+        LinkError."""
+        ...
+
+    def submit(self, effect: Send) -> None:
+        """Send a message, soon. Call it in the event loop of `run`."""
+        ...
+
+
+KeepComplete = Callable[[Sequence[KeepAnswer]], None]
+
+
+class Outbox(Protocol):
+    """Where a handler's process keeps results until its server has acknowledged them (ATT-5).
+
+    `submit` never blocks; each Keep is answered by exactly one Kept or KeepFailed, in the order of submission. What was
+    kept is there again after the next `open`, unless a later Forget named it. A Forget is not answered, and one that is
+    lost with the process costs a report that the server knows already. After `close` everything has been answered.
+    """
+
+    @property
+    def durable(self) -> bool:
+        """Whether what is kept survives the process."""
+        ...
+
+    def open(self, complete: KeepComplete) -> tuple[RunReport, ...]:
+        """Take it for this process (blocking), and say what earlier lives left, oldest first. Raises StoreError."""
+        ...
+
+    def submit(self, effect: Keep | Forget) -> None:
+        """Queue one operation."""
+        ...
+
+    def close(self) -> None:
+        """Finish what was submitted, then let go (blocking)."""
         ...

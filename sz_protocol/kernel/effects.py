@@ -67,13 +67,14 @@ class StartRuns:
 
 
 class CancelReason(StrEnum):
-    """Why an execution is asked to stop."""
+    """Why an execution is asked to stop. CUT_OFF: an exclusive run whose server may believe it lost soon (ATT-7)."""
 
     TIMEOUT = "timeout"
     DEADLINE = "deadline"
     REQUESTED = "requested"
     SUPERSEDED = "superseded"
     SHUTDOWN = "shutdown"
+    CUT_OFF = "cut_off"
 
 
 @frozen

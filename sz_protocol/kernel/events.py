@@ -99,6 +99,23 @@ class RunsFinished:
 
 
 @frozen
+class RunProgress:
+    """How far an execution is, in its handler's own words; `percent` if it knows."""
+
+    row: int
+    attempt: int
+    note: str
+    percent: int | None = None
+
+
+@frozen
+class RunsProgressed:
+    """The latest progress of executions that go on. Each is told now and then, never for every call."""
+
+    progress: tuple[RunProgress, ...]
+
+
+@frozen
 class MethodInfo:
     """One method that this node can execute, or have executed. `pool` names the slots it shares with others;
     `concurrency` bounds how many runs of this one method execute at once (None: only the pool does). `worker` is the
@@ -345,6 +362,7 @@ Event = (
     | ReadDone
     | ReadFailed
     | RunsFinished
+    | RunsProgressed
     | HandlersChanged
     | Commanded
     | StopRequested

@@ -34,7 +34,10 @@ def decide_completion(
     rng: Random,
     now_us: int,
 ) -> Completion:
-    """A result of the current attempt. What was asked to stop and succeeded all the same has succeeded."""
+    """A result of the current attempt. What was asked to stop and succeeded all the same has succeeded. A worker stops
+    a run of its own accord when it drains, or an exclusive one when it hears nothing of its server (ATT-7, ATT-8)."""
+    if cancelled is None and result.outcome is Outcome.CANCELLED and result.reason in _INTERRUPTIONS:
+        return _interrupted(run, definition, result, now_us)
     if result.outcome is Outcome.SUCCEEDED:
         reason = success_reason(run, result.started_us, settings.late_us + definition.spread_us)
         return Completion(_done(run, result, Outcome.SUCCEEDED, reason), run.attempt)
@@ -43,7 +46,7 @@ def decide_completion(
             return Completion(_done(run, result, Outcome.CANCELLED, cancelled.value), run.attempt)
         case CancelReason.DEADLINE:
             return Completion(_done(run, result, Outcome.FAILED, Reason.DEADLINE), run.attempt)
-        case CancelReason.SHUTDOWN:
+        case CancelReason.SHUTDOWN | CancelReason.CUT_OFF:
             return _interrupted(run, definition, result, now_us)
         case CancelReason.TIMEOUT:
             reason = Reason.TIMEOUT
@@ -105,14 +108,17 @@ def decide_revoke(run: Run, not_before_us: int | None = None) -> Completion:
 _FAILURES = frozenset(
     {Reason.ERROR, Reason.UNSTORABLE, Reason.UNKNOWN_METHOD, Reason.INVALID_PARAMS, Reason.TIMEOUT, Reason.DEADLINE}
 )
+_INTERRUPTIONS = frozenset({Reason.SHUTDOWN, Reason.CUT_OFF})
 
 
 def _interrupted(run: Run, definition: Definition, result: RunResult, now_us: int) -> Completion:
-    """Stopped by our own shutdown: done for good when at most once is promised, else to be repeated."""
+    """Stopped by a shutdown, or because its worker was cut off: done for good when at most once is promised, else to be
+    repeated."""
+    reason = Reason.CUT_OFF if result.reason == Reason.CUT_OFF else Reason.SHUTDOWN
     if definition.semantics is Semantics.AT_MOST_ONCE:
-        return Completion(_done(run, result, Outcome.CANCELLED, Reason.SHUTDOWN), run.attempt)
+        return Completion(_done(run, result, Outcome.CANCELLED, reason), run.attempt)
     again = evolve(run, state=RunState.PENDING, not_before_us=now_us)
-    return Completion(again, run.attempt, _history(run, Outcome.CANCELLED, Reason.SHUTDOWN, result))
+    return Completion(again, run.attempt, _history(run, Outcome.CANCELLED, reason, result))
 
 
 def _done(run: Run, result: RunResult, outcome: Outcome, reason: str) -> Run:

@@ -27,6 +27,7 @@ from sz_protocol.kernel.events import (
     RunsFinished,
     RunsFound,
     RunsLeftBehind,
+    RunsProgressed,
     RunsRecovered,
     RunsReturned,
     RunsVanished,
@@ -54,7 +55,7 @@ from sz_protocol.machines.run_writer import (
     Wanted,
 )
 from sz_protocol.machines.stopping import Stopping
-from sz_protocol.notices import AttemptFailed, Ignored, RunsRecorded, SteppedDown
+from sz_protocol.notices import AttemptFailed, Ignored, RunProgressed, RunsRecorded, SteppedDown
 from sz_protocol.records import Outcome, Run, RunState, Schedule, ScheduleState
 from sz_protocol.settings import Settings
 
@@ -141,6 +142,8 @@ class Execution:
         match event:
             case RunsFinished(results=results):
                 return self._on_results(results, now)
+            case RunsProgressed(progress=progress):
+                return [Publish(RunProgressed(p.row, p.attempt, p.note, p.percent)) for p in progress]
             case FiringsDecided():
                 self.writer.put(self.admission.admit(event, now))
             case RunWanted(request_id=request_id, run=run, schedule=schedule):

@@ -23,6 +23,7 @@ from sz_protocol.triggers import Date
 STRENGTH = {
     None: 0,
     CancelReason.SHUTDOWN: 1,
+    CancelReason.CUT_OFF: 1,
     CancelReason.TIMEOUT: 1,
     CancelReason.DEADLINE: 2,
     CancelReason.SUPERSEDED: 3,
