@@ -34,6 +34,7 @@ WORDS = {
     (How.CANCELLED, R.REQUESTED): "because somebody asked for it",
     (How.CANCELLED, R.SUPERSEDED): "a later run took its place (overlap: cancel_running)",
     (How.CANCELLED, R.SHUTDOWN): "because the server stopped; semantics at_most_once forbids to repeat it",
+    (How.CANCELLED, R.CUT_OFF): "its handler heard nothing of the server and the run is exclusive",
     (How.SKIPPED, R.OVERLAP): "an earlier run of the schedule was still active, and overlap: skip",
     (How.SKIPPED, R.QUEUE_FULL): "lets no more of them wait",
     (How.SKIPPED, R.COALESCED): "a later run stands for it (misfire: latest)",
@@ -55,7 +56,7 @@ EXECUTED = (How.SUCCEEDED, How.FAILED, How.LOST)
 def row(outcome: Outcome, reason: Reason) -> Run:
     run = Run(7, b"k" * 16, "job", FIRE_US, "h", "m", RunState.DONE, FIRE_US, outcome=outcome, reason=reason)
     run = evolve(run, finished_us=FIRE_US + 2 * SECOND_US + 20_000)
-    if outcome in EXECUTED or reason in (R.REQUESTED, R.SHUTDOWN):
+    if outcome in EXECUTED or reason in (R.REQUESTED, R.SHUTDOWN, R.CUT_OFF):
         run = evolve(run, attempt=1, started_us=FIRE_US + 20_000, losses=int(outcome is How.LOST))
     if outcome is How.FAILED:
         run = evolve(run, error="ValueError: no\n  handlers.py:3", failures=1)
