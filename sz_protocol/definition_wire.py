@@ -7,6 +7,7 @@ out has the same bytes, and the same hash, as one that does not.
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, cast
 
@@ -25,7 +26,7 @@ from sz_protocol.definition import (
 )
 from sz_protocol.durations import plain_duration
 from sz_protocol.kernel.errors import DecodeError, LocalProtocolError
-from sz_protocol.triggers import TriggerError, trigger_from_wire, trigger_to_wire
+from sz_protocol.triggers import Trigger, TriggerError, trigger_from_wire, trigger_to_wire
 from sz_protocol.wire_values import (
     Field,
     Optional,
@@ -205,12 +206,12 @@ REQUIRED = ("id", "handler_id", "method", "trigger")
 
 def definition_to_wire(d: Definition) -> dict[str, Any]:
     """The canonical plain form: defaults left out, durations as `plain_duration` has them."""
-    wire: dict[str, Any] = {
-        "id": d.id,
-        "handler_id": d.handler_id,
-        "method": d.method,
-        "trigger": trigger_to_wire(d.trigger),
-    }
+    wire = {"id": d.id, "handler_id": d.handler_id, "method": d.method, "trigger": trigger_to_wire(d.trigger)}
+    return wire | _without_trigger(d)
+
+
+def _without_trigger(d: Definition) -> dict[str, Any]:
+    wire: dict[str, Any] = {"id": d.id, "handler_id": d.handler_id, "method": d.method}
     if d.params:
         wire["params"] = dict(d.params)
     # Identity first: nearly every definition has the default objects, and comparing records costs.
@@ -273,10 +274,18 @@ def encode_definition(d: Definition) -> bytes:
     """Canonical bytes: msgpack of the plain form with the keys of every mapping sorted. Raises LocalProtocolError
     for a definition, made by a program, whose parameters are no plain values."""
     try:
-        encoded: bytes = msgpack.packb(_sorted(definition_to_wire(d)))
+        plain = _without_trigger(d)
+        most: bytes = msgpack.packb({key: _sorted_inside(plain[key]) for key in sorted(plain)})
+        # "trigger" is the last key in order: its bytes, shared by all that fire alike, go behind the others.
+        return bytes((most[0] + 1,)) + most[1:] + _packed_trigger(d.trigger)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise LocalProtocolError(f"schedule {quote(d.id)} cannot be stored: {error}") from error
-    return encoded
+
+
+@lru_cache(maxsize=1024)
+def _packed_trigger(trigger: Trigger) -> bytes:
+    packed: bytes = msgpack.packb("trigger") + msgpack.packb(_sorted(trigger_to_wire(trigger)))
+    return packed
 
 
 def _sorted(mapping: Mapping[str, Any]) -> dict[str, Any]:

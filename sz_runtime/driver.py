@@ -22,8 +22,8 @@ from sz_runtime.ports import Clock, Executor, Opened, Store
 MAX_SLEEP_US = 30_000_000
 """No sleep is longer, so that a suspend or a step of the clock is noticed."""
 
-EVENTS_PER_TURN = 64
-"""Events taken before other tasks of this loop get their turn."""
+EVENTS_PER_TURN, TURN_US = 64, 2_500
+"""How many events are taken, and for how long, before other tasks of this loop get their turn."""
 
 Observer = Callable[[Notice], None]
 
@@ -120,14 +120,14 @@ class Driver:
     async def _loop(self) -> None:
         inbox, clock, node = self._inbox, self._clock, self.node
         while True:
-            events = inbox.drain(EVENTS_PER_TURN)
-            for event in events:
-                self._handle(event)
+            until_us = clock.now().mono_us + TURN_US
+            now = self._take_events(until_us)
             if self._stopped:
                 return
-            now = clock.now()
             wakeup = node.next_wakeup(now)
             if wakeup is not None and (wakeup.reason is WakeReason.BACKLOG or wakeup.at_us <= now.mono_us):
+                if now.mono_us > until_us:
+                    await anyio.lowlevel.checkpoint()
                 self._handle(Woke())
                 await anyio.lowlevel.checkpoint()
                 continue
@@ -142,6 +142,17 @@ class Driver:
             if late_us >= 0:
                 self.loop_lag_us = late_us
                 self._handle(Woke())
+
+    def _take_events(self, until_us: int) -> Now:
+        """Handle what is in the inbox, for one turn at most; returns the time after it."""
+        inbox, clock = self._inbox, self._clock
+        now = clock.now()
+        taken = 0
+        while inbox and taken < EVENTS_PER_TURN and now.mono_us <= until_us:
+            self._handle(inbox.drain(1)[0])
+            now = clock.now()
+            taken += 1
+        return now
 
     def _handle(self, event: Event) -> None:
         for effect in self.node.handle(event, self._clock.now()):

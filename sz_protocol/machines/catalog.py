@@ -49,7 +49,8 @@ from sz_protocol.records import Run, RunKind, RunState, Schedule, ScheduleState,
 from sz_protocol.routing import Routes
 from sz_protocol.settings import Settings
 
-CHUNK = 2000
+CHUNK = 500
+"""So many schedules are read, decided and written at once: some milliseconds of work."""
 TRIES = 5
 """How often the store may turn an edit away, or fires come between, before somebody who waits is told so."""
 

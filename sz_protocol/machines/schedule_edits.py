@@ -44,17 +44,17 @@ def standing(schedule: Schedule, context: Context) -> Schedule:
     """The schedule ready to fire after its cursor: ACTIVE with its next due time, or the state that keeps it from
     that, with the reason."""
     definition = schedule.definition
-    active = evolve(schedule, state=ScheduleState.ACTIVE, reason="", since_us=context.now.utc_us)
+    since_us = context.now.utc_us
     try:
         following = next_fire(definition.trigger, schedule.cursor_us)
     except CannotAdvance as stuck:
-        return evolve(active, state=ScheduleState.QUARANTINED, reason=str(stuck), next_due_us=None)
+        return schedule.standing(ScheduleState.QUARANTINED, str(stuck), since_us, None)
     if following is None:
-        return evolve(active, state=ScheduleState.FINISHED, reason="no fire time is left", next_due_us=None)
-    active = evolve(active, next_due_us=following + spread_offset(schedule.uid, definition.spread_us))
+        return schedule.standing(ScheduleState.FINISHED, "no fire time is left", since_us, None)
+    due_us = following + spread_offset(schedule.uid, definition.spread_us)
     if context.routes is not None and not context.routes.lets_fire(definition):
-        return evolve(active, state=ScheduleState.PARKED, reason=no_such_method(definition))
-    return active
+        return schedule.standing(ScheduleState.PARKED, no_such_method(definition), since_us, due_us)
+    return schedule.standing(ScheduleState.ACTIVE, "", since_us, due_us)
 
 
 # --- edits -----------------------------------------------------------------------------------------------------
@@ -82,17 +82,11 @@ def edit_apply(existing: Schedule | None, definition: Definition, source: str, c
 
 
 def _create(definition: Definition, hash_: bytes, source: str, context: Context) -> Edit:
-    schedule = Schedule(
-        uid=definition.id,
-        definition=definition,
-        hash=hash_,
-        source=source,
-        rev=1,
-        cursor_us=0,
-        next_due_us=None,
-        created_us=0,
-        since_us=0,
-    )
+    now = context.now
+    present_us = now.utc_us if now.trusted else 0
+    schedule = Schedule(definition.id, definition, hash_, source, 1, present_us, None, present_us, present_us)
+    if now.trusted:
+        return Edit(standing(schedule, context), None, _past_date(schedule, context))
     return evolve(_go_on(schedule, schedule, None, context), expected_us=None)
 
 

@@ -29,6 +29,12 @@ async def noop() -> None:
     """The job of every benchmark."""
 
 
+def spin(until_s: float) -> None:
+    """A plain function that never lets go of the interpreter by itself."""
+    while time.time() < until_s:
+        pass
+
+
 @define
 class Outcomes:
     """Counts outcomes as they become durable, and remembers when the wanted number was reached."""
@@ -46,9 +52,10 @@ class Outcomes:
 
 
 def registry() -> LocalHandlerRegistry:
-    """One handler with one no-op method."""
+    """One handler: a no-op, and one that keeps a thread busy."""
     handlers = LocalHandlerRegistry()
     handlers.register("bench", noop, ["noop"])
+    handlers.register("bench", spin, ["spin"])
     return handlers
 
 

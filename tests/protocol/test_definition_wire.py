@@ -286,6 +286,7 @@ def test_round_trip(definition: Definition) -> None:
     assert decode_definition(encoded) == definition
     assert encode_definition(decode_definition(encoded)) == encoded
     assert definition_from_wire(definition_to_wire(definition)) == definition
+    assert list(msgpack.unpackb(encoded).items()) == sorted(definition_to_wire(definition).items())
 
 
 @settings(deadline=None)

@@ -1,13 +1,23 @@
 """The driver: commands are answered, events lose nothing, the node drains; on both event loops."""
 
+from itertools import pairwise
+
 import anyio
+import anyio.lowlevel
 import pytest
 
 from sz_protocol.commands import Applied, Apply, Done, Pause, Refusal, RefusalCode, Resume, RunNow, Trigger
 from sz_protocol.definition import Definition, MisfirePolicy
+from sz_protocol.kernel.effects import Effect, Stop
+from sz_protocol.kernel.events import Event, RunsFinished, StopRequested
+from sz_protocol.kernel.now import Now, Wakeup
 from sz_protocol.records import Outcome, Reason, RunKind
 from sz_protocol.triggers import Interval
-from tests.runtime.driver_rig import MIDNIGHT_US, MINUTE, bench
+from sz_runtime.driver import TURN_US, Driver
+from sz_runtime.executor import HandlerExecutor
+from sz_runtime.handlers import LocalHandlerRegistry
+from sz_shells.stores.memory import MemoryStore
+from tests.runtime.driver_rig import MIDNIGHT_US, MINUTE, HandClock, bench
 
 pytestmark = pytest.mark.anyio
 
@@ -70,3 +80,44 @@ async def test_after_the_end_commands_are_refused(anyio_backend: str) -> None:
     answer = await driver.ask(Pause("minutely"))
     assert isinstance(answer, Refusal)
     assert answer.code is RefusalCode.STOPPING
+
+
+class Slow:
+    """A node to which every event takes three milliseconds of its clock."""
+
+    def __init__(self, clock: HandClock) -> None:
+        self.clock = clock
+        self.taken = 0
+
+    def handle(self, event: Event, now: Now) -> list[Effect]:
+        """Take one fact, slowly."""
+        self.clock.mono_us += 3_000
+        self.taken += isinstance(event, RunsFinished)
+        return [Stop()] if isinstance(event, StopRequested) else []
+
+    def next_wakeup(self, now: Now) -> Wakeup | None:
+        """Never."""
+        return None
+
+
+async def test_a_turn_ends_by_time_so_that_slow_events_stall_no_other_task(anyio_backend: str) -> None:
+    clock = HandClock()
+    node, store, executor = Slow(clock), MemoryStore(), HandlerExecutor(LocalHandlerRegistry(), clock)
+    driver = Driver(node, store, executor, clock)
+    opened = store.open(driver.complete)
+    driver.complete([RunsFinished(()) for _ in range(40)])
+    driver.stop(0)
+    seen: list[int] = []
+
+    async def watch() -> None:
+        while not driver.ended.is_set():
+            seen.append(node.taken)
+            await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        await driver.run(opened)
+    steps = [after - before for before, after in pairwise(seen)]
+    assert node.taken == 40
+    # A turn is over with the event that runs over its time; trio may give the driver two turns in a row.
+    assert max(steps) * 3_000 <= 2 * (TURN_US + 3_000)
