@@ -47,6 +47,8 @@ from sz_protocol.wire_values import (
 )
 
 MAX_PARAMS_BYTES = 256 * 1024
+MOST_BESIDE_TRIGGER = 14
+"""msgpack counts up to 15 keys of a mapping in one byte."""
 RATE_PATTERN = "^([0-9]{1,9}(?:\\.[0-9]{1,9})?)/(s|min|h)$"
 OVERLAP_PATTERN = "^(skip|cancel_running|queue|(?:queue|allow)\\([1-9][0-9]{0,5}\\))$"
 _RATE = re.compile(RATE_PATTERN.replace("$", r"\Z"))
@@ -275,8 +277,11 @@ def encode_definition(d: Definition) -> bytes:
     for a definition, made by a program, whose parameters are no plain values."""
     try:
         plain = _without_trigger(d)
-        most: bytes = msgpack.packb({key: _sorted_inside(plain[key]) for key in sorted(plain)})
-        # "trigger" is the last key in order: its bytes, shared by all that fire alike, go behind the others.
+        if len(plain) > MOST_BESIDE_TRIGGER:
+            return _pack(definition_to_wire(d))
+        # "trigger" is the last key in order: its bytes, shared by all that fire alike, go behind the others, and the
+        # first byte, which counts the keys, counts one more.
+        most = _pack(plain)
         return bytes((most[0] + 1,)) + most[1:] + _packed_trigger(d.trigger)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise LocalProtocolError(f"schedule {quote(d.id)} cannot be stored: {error}") from error
@@ -284,7 +289,11 @@ def encode_definition(d: Definition) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _packed_trigger(trigger: Trigger) -> bytes:
-    packed: bytes = msgpack.packb("trigger") + msgpack.packb(_sorted(trigger_to_wire(trigger)))
+    return _pack({"trigger": trigger_to_wire(trigger)})[1:]
+
+
+def _pack(mapping: Mapping[str, Any]) -> bytes:
+    packed: bytes = msgpack.packb(_sorted(mapping))
     return packed
 
 
