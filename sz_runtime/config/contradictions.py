@@ -143,6 +143,10 @@ def _client(view: View) -> None:
     if client.enabled and client.server_address is None and view.chosen(f"{CLIENT}.enabled"):
         example = "as in tcp://central-server:5556"
         view.refuse(f"{CLIENT}.server_address", f"is missing, but zmq_client is enabled: give it, {example}")
+    keys = {"server_public_key": client.server_public_key, "secret_key": client.secret_key}
+    for name, other in (("server_public_key", "secret_key"), ("secret_key", "server_public_key")):
+        if client.enabled and keys[name] is None and keys[other] is not None:
+            view.refuse(f"{CLIENT}.{name}", f"is missing, but {other} is given: a link is encrypted with both")
 
 
 def _handlers(view: View) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NewType, get_args
 
 from attrs import frozen
 
+from sz_protocol.codec import MAX_BYTES
 from sz_protocol.durations import DURATION_PATTERN, MAX_DURATION_US
 from sz_protocol.kernel.now import SECOND_US
 from sz_protocol.wire_values import (
@@ -38,6 +39,9 @@ FilePath = NewType("FilePath", str)
 BindAddress = NewType("BindAddress", str)
 PeerAddress = NewType("PeerAddress", str)
 Url = NewType("Url", str)
+FrameBytes = NewType("FrameBytes", int)
+PublicKey = NewType("PublicKey", str)
+SecretKey = NewType("SecretKey", str)
 Options = NewType("Options", Mapping[str, Any])
 
 
@@ -52,11 +56,13 @@ class Mode(StrEnum):
 
 @frozen
 class Kind:
-    """`text` completes "has to be ..."; `schema` is the JSON Schema of what the reader accepts."""
+    """`text` completes "has to be ..."; `schema` is the JSON Schema of what the reader accepts. A value of a kind that
+    is `by_reference` must not stand in the file itself."""
 
     text: str
     read: Reader
     schema: Mapping[str, Any]
+    by_reference: bool = False
 
 
 _DEPLOYMENT = "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
@@ -65,6 +71,9 @@ _HOST = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9]+)?\])"
 _PORT = "[1-9][0-9]{0,4}"
 _BIND = rf"^(tcp://(?:\*|{_HOST}):(?:\*|{_PORT})|ipc://\S+)$"
 _PEER = rf"^(tcp://{_HOST}:{_PORT}|ipc://\S+)$"
+_Z85 = r"[0-9A-Za-z.:+=^!/*?&<>(){}@%$#\[\]-]{40}"
+"""A CURVE key."""
+MIN_FRAME = 64 * 1024
 _URL = r"^[A-Za-z][A-Za-z0-9+.-]*://\S+$"
 
 
@@ -112,6 +121,32 @@ def _read_url(value: Any, path: Path, problems: Problems) -> Any:
     return value
 
 
+def _read_frame_bytes(value: Any, path: Path, problems: Problems) -> Any:
+    if type(value) is not int:
+        hint = "; take away the quotes" if type(value) is str and value.isdigit() else ""
+        problems.append((path, f"is {describe(value)}, but has to be a number of bytes{hint}"))
+    elif not MIN_FRAME <= value <= MAX_BYTES:
+        problems.append((path, f"is {describe(value)}, but has to be from {MIN_FRAME} to {MAX_BYTES}"))
+    return value
+
+
+def _read_public_key(value: Any, path: Path, problems: Problems) -> Any:
+    if type(value) is not str:
+        read_name(value, path, problems)
+    elif not re.fullmatch(_Z85, value):
+        # Somebody may have taken the wrong file: not repeated.
+        problems.append((path, "is no public key: 40 characters, as `schedulezero keys list` shows them"))
+    return value
+
+
+def _read_secret_key(value: Any, path: Path, problems: Problems) -> Any:
+    if type(value) is not str:
+        read_name(value, path, problems)
+    elif not re.fullmatch(_Z85, value):
+        problems.append((path, "is no secret key: the one line of NAME.secret, made by `schedulezero keys new`"))
+    return value
+
+
 def _read_path(value: Any, path: Path, problems: Problems) -> Any:
     if type(value) is not str:
         read_name(value, path, problems)
@@ -151,5 +186,17 @@ KINDS: dict[Any, Kind] = {
     BindAddress: _pattern(_BIND, f"{_ADDRESS} tcp://127.0.0.1:5555 or ipc:///PATH"),
     PeerAddress: _pattern(_PEER, f"{_ADDRESS} tcp://HOST:5555 or ipc:///PATH"),
     Url: Kind("a URL", _read_url, {"type": "string", "pattern": _URL}),
+    FrameBytes: Kind(
+        f"a number of bytes from {MIN_FRAME} to {MAX_BYTES}",
+        _read_frame_bytes,
+        {"type": "integer", "minimum": MIN_FRAME, "maximum": MAX_BYTES},
+    ),
+    PublicKey: Kind("a public key", _read_public_key, {"type": "string", "pattern": f"^{_Z85}$"}),
+    SecretKey: Kind(
+        "a secret key, as in file:/PATH/NAME.secret",
+        _read_secret_key,
+        {"type": "string", "pattern": r"^file:|\$\{"},
+        by_reference=True,
+    ),
     Options: Kind("a mapping of plain values", read_plain_mapping, {"type": "object"}),
 }

@@ -11,6 +11,7 @@ from typing import Any
 
 from attrs import Factory, field, frozen
 
+from sz_protocol.codec import MAX_BYTES
 from sz_protocol.kernel.now import DAY_US, MINUTE_US, SECOND_US
 from sz_runtime.config.kinds import (
     BindAddress,
@@ -18,6 +19,7 @@ from sz_runtime.config.kinds import (
     DeploymentName,
     DurationUs,
     FilePath,
+    FrameBytes,
     Host,
     Mode,
     ModuleName,
@@ -27,6 +29,8 @@ from sz_runtime.config.kinds import (
     PluginName,
     Port,
     PositiveDurationUs,
+    PublicKey,
+    SecretKey,
     Url,
 )
 
@@ -137,6 +141,16 @@ class RegistrationServer:
         derive=lambda deployment: deployment.mode is not Mode.DISTRIBUTED,
     )
     address: BindAddress = _key("tcp://127.0.0.1:5556", "Where it listens.")
+    keys: FilePath = _key(
+        "deployments/default/keys",
+        "The directory of keys; a server key in it turns encryption on: then only keys in it are let in.",
+        derive=lambda deployment: f"deployments/{deployment.name}/keys",
+    )
+    allow_insecure: bool = _key(
+        False, "Listen beyond this host without keys too: whoever reaches the port may register handlers."
+    )
+    max_frame: FrameBytes = _key(MAX_BYTES, "The longest message from a handler, in bytes; a longer one cuts it off.")
+    max_connections: Count = _key(1024, "How many connections there may be at once.")
     heartbeat_us: PositiveDurationUs = _key(
         SECOND_US, "How often server and handlers tell each other that they live.", name="heartbeat"
     )
@@ -176,6 +190,8 @@ class ZmqClient:
     reconnect_interval_us: PositiveDurationUs = _key(
         30 * SECOND_US, "The longest wait between two attempts to connect.", name="reconnect_interval"
     )
+    server_public_key: PublicKey | None = _key(None, "The central server's public key; with secret_key.")
+    secret_key: SecretKey | None = _key(None, "This instance's own secret key, as in file:/PATH/NAME.secret.")
 
 
 @frozen

@@ -45,6 +45,8 @@ def _hook(kind: Kind) -> Any:
     def read(value: Any, _: Any) -> Any:
         problems: Problems = []
         secret = isinstance(value, SecretText)
+        if kind.by_reference and isinstance(value, str) and not secret:
+            raise Refused([((), f"must not stand here itself; it has to be {kind.text}")])
         result = kind.read(bare(value), (), problems)
         if problems and secret:  # the reader's messages quote the value
             raise Refused([((), f"what {value.shown} stands for does not fit: it has to be {kind.text}")])

@@ -5,9 +5,7 @@ import socket
 
 import anyio
 
-
-class LinkError(Exception):
-    """A link cannot be set up; the message is for a person."""
+from sz_runtime.ports import LinkError
 
 
 def is_loopback(address: str) -> bool:

@@ -8,7 +8,8 @@ import anyio
 import structlog
 import zmq
 
-from sz_shells.links.zmq.addresses import LinkError, connectable
+from sz_runtime.ports import LinkError
+from sz_shells.links.zmq.addresses import connectable
 from sz_shells.links.zmq.curve import ClientSecurity
 from sz_shells.links.zmq.fd_socket import FdSocket
 from sz_shells.links.zmq.limited_log import LimitedLog

@@ -10,7 +10,8 @@ import structlog
 import zmq
 from anyio.abc import TaskStatus
 
-from sz_shells.links.zmq.addresses import LinkError, bindable
+from sz_runtime.ports import LinkError
+from sz_shells.links.zmq.addresses import bindable
 from sz_shells.links.zmq.connections import Connection, Connections, cut
 from sz_shells.links.zmq.curve import ServerSecurity
 from sz_shells.links.zmq.fd_socket import FdSocket

@@ -29,6 +29,8 @@ def kind_text(wanted: Any) -> str:
 def default_text(key: Key) -> str:
     if key.name == "components.scheduler.datastore.path":
         return "`deployments/NAME/schedulezero_jobs.db`"
+    if key.name.endswith("registration_server.keys"):
+        return "`deployments/NAME/keys`"
     if key.name.endswith("registration_server.enabled"):
         return "`true`, in mode distributed `false`"
     if key.derive is not None:

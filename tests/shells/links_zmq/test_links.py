@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from sz_shells.links.zmq.addresses import LinkError
+from sz_runtime.ports import LinkError
 from sz_shells.links.zmq.limits import Limits
 from tests.shells.links_zmq.rig import connecting, serving, until
 
