@@ -26,7 +26,7 @@ from sz_protocol.definition import (
 )
 from sz_protocol.durations import plain_duration
 from sz_protocol.kernel.errors import DecodeError, LocalProtocolError
-from sz_protocol.triggers import Trigger, TriggerError, trigger_from_wire, trigger_to_wire
+from sz_protocol.triggers import Trigger, TriggerError, Unreadable, trigger_from_wire, trigger_to_wire
 from sz_protocol.wire_values import (
     Field,
     Optional,
@@ -49,6 +49,7 @@ from sz_protocol.wire_values import (
 MAX_PARAMS_BYTES = 256 * 1024
 MOST_BESIDE_TRIGGER = 14
 """msgpack counts up to 15 keys of a mapping in one byte."""
+MAX_WHY = 1000
 RATE_PATTERN = "^([0-9]{1,9}(?:\\.[0-9]{1,9})?)/(s|min|h)$"
 OVERLAP_PATTERN = "^(skip|cancel_running|queue|(?:queue|allow)\\([1-9][0-9]{0,5}\\))$"
 _RATE = re.compile(RATE_PATTERN.replace("$", r"\Z"))
@@ -273,8 +274,11 @@ def _retry_to_wire(retry: Retry) -> dict[str, Any]:
 
 
 def encode_definition(d: Definition) -> bytes:
-    """Canonical bytes: msgpack of the plain form with the keys of every mapping sorted. Raises LocalProtocolError
-    for a definition, made by a program, whose parameters are no plain values."""
+    """Canonical bytes: msgpack of the plain form with the keys of every mapping sorted; of one that could not be read,
+    the bytes that it was read from. Raises LocalProtocolError for a definition, made by a program, whose parameters
+    are no plain values."""
+    if isinstance(d.trigger, Unreadable):
+        return d.trigger.data
     try:
         plain = _without_trigger(d)
         if len(plain) > MOST_BESIDE_TRIGGER:
@@ -320,6 +324,27 @@ def decode_definition(data: bytes) -> Definition:
         raise DecodeError(f"stored definition: {error}") from error
     except (ValueError, TypeError, RecursionError) as error:
         raise DecodeError(f"stored definition: not the expected bytes ({error})") from error
+
+
+def decode_stored(schedule_id: str, data: bytes) -> Definition:
+    """Like `decode_definition`, but one that this version cannot read comes back too, as a definition that cannot
+    advance: so it stands still alone, and nothing of it is lost."""
+    try:
+        return decode_definition(data)
+    except DecodeError as error:
+        why = f"this version cannot read it: {error}"[:MAX_WHY]
+    return Definition(schedule_id, *_names_in(data), trigger=Unreadable(data, why))
+
+
+def _names_in(data: bytes) -> tuple[str, str]:
+    """The handler id and the method of a definition that cannot be read, as far as they can be found in it."""
+    try:
+        fields_of = msgpack.unpackb(data)
+    except (ValueError, TypeError, RecursionError):
+        return "", ""
+    found = [fields_of.get(key) if isinstance(fields_of, dict) else None for key in ("handler_id", "method")]
+    handler_id, method = (name if isinstance(name, str) else "" for name in found)
+    return handler_id, method
 
 
 def definition_hash(d: Definition) -> bytes:

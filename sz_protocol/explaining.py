@@ -38,7 +38,7 @@ VERDICTS = {
 STILL = {
     ScheduleState.PAUSED: "Whoever resumes it says what becomes of what it misses.",
     ScheduleState.PARKED: "Once its handler is here it goes on by itself, and its misfire policy decides on the rest.",
-    ScheduleState.QUARANTINED: "Its trigger finds no next fire time; a changed trigger releases it.",
+    ScheduleState.QUARANTINED: "It is tried again when its source is read: at a start, at a reload.",
     ScheduleState.RETIRED: "Its source no longer has it; nothing is deleted.",
     ScheduleState.FINISHED: "It has no fire time left.",
 }

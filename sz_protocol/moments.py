@@ -10,7 +10,7 @@ from attrs import frozen
 
 from sz_protocol.durations import format_duration
 from sz_protocol.kernel.now import DAY_US, MINUTE_US, SECOND_US
-from sz_protocol.triggers import FIRST_US, LAST_US, AllOf, AnyOf, EveryNth, Except, Interval, Trigger
+from sz_protocol.triggers import FIRST_US, LAST_US, AllOf, AnyOf, EveryNth, Except, Interval, Trigger, Unreadable
 from sz_protocol.triggers.instants import iso_local, to_us
 from sz_protocol.triggers.zones import zone
 
@@ -69,7 +69,7 @@ def spans_of(moment: Moment, key: str) -> list[tuple[int, int]]:
 def zone_of(trigger: Trigger) -> str:
     """The zone in which a trigger's fires are shown: its own, or that of its first member; intervals have UTC."""
     match trigger:
-        case Interval():
+        case Interval() | Unreadable():
             return "UTC"
         case AnyOf(triggers=members) | AllOf(triggers=members):
             return zone_of(members[0])

@@ -32,7 +32,7 @@ UNSETTLED_US = 0
 
 class ScheduleState(StrEnum):
     """ACTIVE fires. PAUSED waits for a person. PARKED waits for its handler. QUARANTINED has a trigger that cannot
-    advance. FINISHED has no fire time left. RETIRED was taken out of its source; its history stays."""
+    advance or be read. FINISHED has no fire time left. RETIRED was taken out of its source; its history stays."""
 
     ACTIVE = "active"
     PAUSED = "paused"

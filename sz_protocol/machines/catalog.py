@@ -48,6 +48,7 @@ from sz_protocol.queries import ScheduleIds, SchedulesById, SchedulesPage
 from sz_protocol.records import Run, RunKind, RunState, Schedule, ScheduleState, run_key
 from sz_protocol.routing import Routes
 from sz_protocol.settings import Settings
+from sz_protocol.triggers import Unreadable
 
 CHUNK = 500
 """So many schedules are read, decided and written at once: some milliseconds of work."""
@@ -290,6 +291,9 @@ class Catalog:
             message = f"schedule {schedule.id!r} is retired: {schedule.reason}"
             return [Reply(job.request_id, Refusal(RefusalCode.WRONG_STATE, message))]
         definition = schedule.definition
+        if isinstance(definition.trigger, Unreadable):
+            message = f"schedule {schedule.id!r} cannot run: {definition.trigger.why}"
+            return [Reply(job.request_id, Refusal(RefusalCode.WRONG_STATE, message))]
         if self.routes is None or not self.routes.has(definition):
             return [Reply(job.request_id, Refusal(RefusalCode.UNKNOWN_METHOD, no_such_method(definition)))]
         key = trigger.idempotency_key
@@ -319,7 +323,8 @@ class Catalog:
         effects: list[Effect] = [Publish(RunsRecorded(runs))] if runs else []
         effects += [Publish(notice) for notice in map(_standing_notice, schedules) if notice is not None]
         if isinstance(job.task, Unpark):
-            effects += [Publish(ScheduleUnparked(schedule.id)) for schedule in schedules]
+            free = [schedule for schedule in schedules if schedule.state is not ScheduleState.QUARANTINED]
+            effects += [Publish(ScheduleUnparked(schedule.id)) for schedule in free]
         job.next_chunk()
         return effects + self._work(job)
 

@@ -58,6 +58,7 @@ from sz_protocol.machines.stopping import Stopping
 from sz_protocol.notices import AttemptFailed, Ignored, RunProgressed, RunsRecorded, SteppedDown
 from sz_protocol.records import Outcome, Run, RunState, Schedule, ScheduleState
 from sz_protocol.settings import Settings
+from sz_protocol.triggers import Unreadable
 
 
 class ExecutionState(Enum):
@@ -373,6 +374,8 @@ class Execution:
         left: list[LeasedRun] = []
         for run, schedule in zip(runs, schedules, strict=True):
             definition = schedule.definition if schedule is not None else bare_definition(run)
+            if isinstance(definition.trigger, Unreadable) and not (run.worker and self.settings.remote):
+                continue  # Nobody can say how it is to be executed: it stays as it is until somebody can.
             self.table.enter(run, definition)
             self.table.bound(run, now)
             if run.state is not RunState.LEASED:

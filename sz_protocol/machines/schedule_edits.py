@@ -67,6 +67,8 @@ def edit_apply(existing: Schedule | None, definition: Definition, source: str, c
         return _create(definition, hash_, source, context)
     if existing.source != source:
         return f"schedule {definition.id!r} belongs to {existing.source!r}"
+    if existing.hash == hash_ and existing.state is ScheduleState.QUARANTINED:
+        return _try_again(existing, context)
     if existing.hash == hash_ and existing.state is not ScheduleState.RETIRED:
         return _edit_due(existing, context)
     edited = evolve(existing, definition=definition, hash=hash_, rev=existing.rev + 1)
@@ -79,6 +81,12 @@ def edit_apply(existing: Schedule | None, definition: Definition, source: str, c
     # It stays paused, with the next due time of its new trigger: what passes it until then is accounted for.
     paused = evolve(edit.schedule, state=ScheduleState.PAUSED, reason=existing.reason, since_us=existing.since_us)
     return evolve(edit, schedule=paused)
+
+
+def _try_again(existing: Schedule, context: Context) -> Edit | None:
+    """What it was quarantined for may be over: other zone data, a version that can read it. None where it is not."""
+    edit = _go_on(existing, evolve(existing, rev=existing.rev + 1), None, context)
+    return None if edit.schedule.state is ScheduleState.QUARANTINED else edit
 
 
 def _create(definition: Definition, hash_: bytes, source: str, context: Context) -> Edit:

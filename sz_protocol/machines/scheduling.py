@@ -43,7 +43,7 @@ from sz_protocol.queries import DueSchedules, SchedulesById
 from sz_protocol.records import UNSETTLED_US, Schedule, ScheduleState
 from sz_protocol.routing import Routes
 from sz_protocol.settings import Settings
-from sz_protocol.triggers import CannotAdvance, countable, fires_between, missed, next_fire
+from sz_protocol.triggers import CannotAdvance, Unreadable, countable, fires_between, missed, next_fire
 
 MOST_VISITED = 5000
 """So many instants of a trigger that cannot be counted (any, all) are visited in one slice."""
@@ -369,11 +369,12 @@ class Scheduling:
 
 
 def _is_next(schedule: Schedule, fire_us: int) -> bool:
-    """Whether this is what its trigger fires next after its cursor. One that cannot say is found out when it is due."""
+    """Whether this is what its trigger fires next after its cursor. One that cannot say is found out when it is due,
+    one that cannot be read at once."""
     try:
         return next_fire(schedule.definition.trigger, schedule.cursor_us) == fire_us
     except CannotAdvance:
-        return True
+        return not isinstance(schedule.definition.trigger, Unreadable)
 
 
 def enumerate_passed(paged: Paged, window_us: int, until_us: int, cap: int) -> Passed:

@@ -7,7 +7,7 @@ from .errors import CannotAdvance, TriggerError
 from .firing import Missed, fires_between, missed, next_fire
 from .instants import DEFAULT_ANCHOR_US, FIRST_US, LAST_US
 from .naming import describe_dst, dst_notes_between, local_time, nominal_key
-from .records import AllOf, AnyOf, Calendar, Cron, Date, EveryNth, Except, Interval, Trigger, countable
+from .records import AllOf, AnyOf, Calendar, Cron, Date, EveryNth, Except, Interval, Trigger, Unreadable, countable
 from .wire import trigger_from_wire, trigger_to_wire
 from .zones import tzdata_version, zone_names
 
@@ -27,6 +27,7 @@ __all__ = [
     "Missed",
     "Trigger",
     "TriggerError",
+    "Unreadable",
     "countable",
     "describe_dst",
     "dst_notes_between",

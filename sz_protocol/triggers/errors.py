@@ -35,6 +35,13 @@ class CannotAdvance(Exception):  # callers quarantine the schedule
         return f"cannot find a fire after {iso_utc(min(max(self.after_us, FIRST_US), LAST_US))}: {self.reason}"
 
 
+class CannotRead(CannotAdvance):
+    """There is nothing to search: this version cannot read the trigger."""
+
+    def __str__(self) -> str:
+        return self.reason
+
+
 def shown(value: object) -> str:
     """`value` as it may stand in a message: its repr, cut where that is long, whatever the value is."""
     try:

@@ -15,10 +15,10 @@ from typing import Final
 
 import attrs
 
-from .errors import CannotAdvance
+from .errors import CannotAdvance, CannotRead
 from .instants import DAY_S, DEFAULT_ANCHOR_US, FIRST_US, LAST_US, SECOND_US, to_us, wall_datetime
 from .local_fires import LocalFires, of_calendar, of_cron
-from .records import AllOf, AnyOf, Calendar, Cron, Date, EveryNth, Except, Interval, Trigger, countable
+from .records import AllOf, AnyOf, Calendar, Cron, Date, EveryNth, Except, Interval, Trigger, Unreadable, countable
 from .zones import zone
 
 ALL_OF_STEPS: Final = 10_000
@@ -54,7 +54,7 @@ def next_fire(trigger: Trigger, after_us: int) -> int | None:
     """The first fire strictly after `after_us`; None when there is none any more.
 
     Strictly increasing when fed its own answers, and independent of what was asked before. Raises CannotAdvance when
-    the search was given up (AllOf of things that do not coincide).
+    the search was given up (AllOf of things that do not coincide), or this version cannot read the trigger.
     """
     return _next(trigger, after_us, LAST_US)
 
@@ -124,7 +124,7 @@ def count(trigger: Trigger, from_us: int, to_us: int) -> int:
         case EveryNth(n=n, offset=offset):
             before, upto = _number(trigger, from_us - 1), _number(trigger, to_us - 1)
             return (upto - offset - 1) // n - (before - offset - 1) // n
-        case AnyOf() | AllOf():
+        case AnyOf() | AllOf() | Unreadable():
             raise TypeError("any and all cannot be counted; EveryNth refuses them")
 
 
@@ -183,6 +183,8 @@ def _next(trigger: Trigger, after_us: int, limit_us: int, budget: _Budget | None
             return _next_except(trigger, after_us, limit_us, budget or _Budget(after_us))
         case EveryNth():
             return _leap(trigger, after_us, 0, limit_us)
+        case Unreadable(why=why):
+            raise CannotRead(after_us, why)
 
 
 def _next_of_all(trigger: AllOf, after_us: int, limit_us: int, budget: _Budget) -> int | None:

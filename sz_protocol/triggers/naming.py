@@ -6,7 +6,7 @@ from datetime import timedelta
 from .firing import fires_between, is_blacked_out, local_fires, within
 from .instants import DAY_S, SECOND_US, clock, iso_local, wall_datetime
 from .local_fires import LocalFires
-from .records import AllOf, AnyOf, Calendar, Cron, Date, EveryNth, Except, Interval, Trigger
+from .records import AllOf, AnyOf, Calendar, Cron, Date, EveryNth, Except, Interval, Trigger, Unreadable
 from .zones import Zone, zone
 
 
@@ -18,7 +18,7 @@ def nominal_key(trigger: Trigger, fire_us: int) -> str:
     named by their microseconds of UTC. Combinations use the name of the member that fires, the first in order.
     """
     match trigger:
-        case Interval():
+        case Interval() | Unreadable():
             return str(fire_us)
         case Cron(timezone=key) | Calendar(timezone=key) | Date(timezone=key):
             where = zone(key)
@@ -42,7 +42,7 @@ def nominal_key(trigger: Trigger, fire_us: int) -> str:
 def local_time(trigger: Trigger, fire_us: int) -> str:
     """The fire on the trigger's own wall, with its offset: `2026-03-29T03:00:00+02:00`; intervals show UTC."""
     match trigger:
-        case Interval():
+        case Interval() | Unreadable():
             return iso_local(fire_us, 0)
         case Cron(timezone=key) | Calendar(timezone=key) | Date(timezone=key):
             where = zone(key)
@@ -58,7 +58,7 @@ def local_time(trigger: Trigger, fire_us: int) -> str:
 def describe_dst(trigger: Trigger, fire_us: int) -> str:
     """What a gap or a fold did to this fire, in words; empty when nothing."""
     match trigger:
-        case Interval():
+        case Interval() | Unreadable():
             return ""
         case Cron() | Calendar():
             fires = local_fires(trigger)
@@ -81,7 +81,7 @@ def dst_notes_between(trigger: Trigger, from_us: int, to_us: int) -> list[tuple[
     """
     from_us, to_us = within(trigger, from_us, to_us)
     match trigger:
-        case Interval() | Date():
+        case Interval() | Date() | Unreadable():
             return []
         case Cron() | Calendar():
             return [note for note in _left_out(local_fires(trigger), from_us, to_us) if from_us <= note[0] < to_us]

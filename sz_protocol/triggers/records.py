@@ -197,16 +197,28 @@ class EveryNth:
         refuse_if(problems)
 
 
-Trigger: TypeAlias = Cron | Interval | Date | Calendar | AnyOf | AllOf | Except | EveryNth
+@attrs.frozen
+class Unreadable:
+    """Stands for the trigger of a stored definition that this version cannot read. It says `why`, keeps the definition
+    as it was stored (`data`), and cannot advance. Only a store makes one."""
+
+    data: bytes
+    why: str
+    start_us: None = None
+    end_us: None = None
+
+
+Trigger: TypeAlias = Cron | Interval | Date | Calendar | AnyOf | AllOf | Except | EveryNth | Unreadable
 
 LEAVES: Final = (Cron, Interval, Date, Calendar)
 TRIGGERS: Final = (*LEAVES, AnyOf, AllOf, Except, EveryNth)
+"""What can be written down."""
 
 
 def countable(trigger: Trigger) -> bool:
     """Whether the fires of `trigger` can be counted without visiting them."""
     match trigger:
-        case AnyOf() | AllOf():
+        case AnyOf() | AllOf() | Unreadable():
             return False
         case Except(trigger=inner) | EveryNth(trigger=inner):
             return countable(inner)

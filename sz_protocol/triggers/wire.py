@@ -25,6 +25,7 @@ from .records import (
     Except,
     Interval,
     Trigger,
+    Unreadable,
 )
 from .wire_values import Wrong, read_amount, read_date, read_instant, read_text, read_time, read_whole, read_zone
 
@@ -299,6 +300,8 @@ def trigger_to_wire(trigger: Trigger) -> dict[str, object]:
             wire = {"type": "every_nth", "n": n, "trigger": trigger_to_wire(inner)}
             if offset:
                 wire["offset"] = offset
+        case Unreadable(why=why):
+            raise TypeError(f"what cannot be read cannot be written down: {why}")
     if trigger.start_us is not None:
         wire["start"] = iso_utc(trigger.start_us)
     if trigger.end_us is not None:

@@ -1,12 +1,14 @@
-"""What every store owes the node: values, the high-water mark, queries (STORE-8 to STORE-12)."""
+"""What every store owes the node: values, the high-water mark, queries (STORE-8 to STORE-13)."""
 
 from typing import Any
 
+import msgpack
 import pytest
 from attrs import evolve
 
-from sz_protocol.changes import DropRuns, InsertAttempts, InsertRuns, MoveCursors, UpdateRuns
+from sz_protocol.changes import DropRuns, InsertAttempts, InsertRuns, MoveCursors, PutSchedules, UpdateRuns
 from sz_protocol.definition import Definition, Misfire, MisfirePolicy, Overlap, OverlapPolicy, Retry, Semantics
+from sz_protocol.definition_wire import decode_stored, definition_to_wire
 from sz_protocol.kernel.events import FailReason, WriteFailed
 from sz_protocol.queries import (
     AttemptsOf,
@@ -21,7 +23,7 @@ from sz_protocol.queries import (
     UnfinishedRuns,
 )
 from sz_protocol.records import Outcome, RunKind, RunState, ScheduleState
-from sz_protocol.triggers import Cron
+from sz_protocol.triggers import Cron, Unreadable
 from tests.contracts.store_world import (
     MINUTE,
     SECOND,
@@ -187,6 +189,21 @@ class ContentsContract:
         assert Session.begin(third.world, third.end()).high_water_us == T0 + 90 * MINUTE
 
     # --- queries -------------------------------------------------------------------------------------------------
+
+    def test_store_13_what_cannot_be_read_hinders_nobody_and_is_kept_as_it_was(self, session: Session) -> None:
+        schedules = [a_schedule(name, next_due_us=T0 + MINUTE) for name in "abc"]
+        plain = {**definition_to_wire(schedules[1].definition), "trigger": {"type": "lunar", "phase": "full"}}
+        data = msgpack.packb(plain)
+        schedules[1] = odd = evolve(schedules[1], definition=decode_stored("b", data))
+        assert isinstance(odd.definition.trigger, Unreadable)
+        session.do(put(*schedules))
+        for query in (SchedulesById(("a", "b", "c")), DueSchedules(T0 + MINUTE, None, 10), SchedulesPage()):
+            assert session.read(query) == tuple(schedules)
+        aside = evolve(odd, rev=2, state=ScheduleState.QUARANTINED, reason=odd.definition.trigger.why)
+        session.do(PutSchedules((aside,), (odd.cursor_us,)))
+        (found,) = session.read(SchedulesPage(states=(ScheduleState.QUARANTINED,)))
+        assert found == aside
+        assert found.definition.trigger.data == data
 
     def test_store_12_due_schedules_come_in_order_page_by_page(self, session: Session) -> None:
         dues = {"d": 3, "b": 1, "a": 3, "c": 2, "e": 9}

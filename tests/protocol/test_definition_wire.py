@@ -21,6 +21,7 @@ from sz_protocol.definition_wire import (
     FIELDS,
     DefinitionError,
     decode_definition,
+    decode_stored,
     definition_from_wire,
     definition_hash,
     definition_to_wire,
@@ -28,7 +29,7 @@ from sz_protocol.definition_wire import (
 )
 from sz_protocol.durations import MAX_DURATION_US, format_duration, parse_duration, plain_duration
 from sz_protocol.kernel.errors import DecodeError, LocalProtocolError
-from sz_protocol.triggers import trigger_from_wire
+from sz_protocol.triggers import CannotAdvance, next_fire, trigger_from_wire
 
 SIMPLE: dict[str, Any] = {
     "id": "nightly",
@@ -333,3 +334,49 @@ def test_what_is_no_duration(written: object) -> None:
 def test_durations_round_trip(us: int) -> None:
     assert parse_duration(plain_duration(us)) == us
     assert parse_duration(format_duration(us)) == us
+
+
+@pytest.mark.parametrize(
+    ("data", "names", "why"),
+    [
+        (b"\xc1", ("", ""), "not the expected bytes"),
+        (b"", ("", ""), "not the expected bytes"),
+        (msgpack.packb([1]), ("", ""), "a mapping"),
+        (msgpack.packb({"handler_id": "h", "method": 7, "trigger": {}}), ("h", ""), 'the key "id" is missing'),
+        (
+            msgpack.packb({"id": "s", "handler_id": "h", "method": "m", "trigger": {"type": "lunar"}}),
+            ("h", "m"),
+            "lunar",
+        ),
+        (
+            msgpack.packb(
+                {
+                    "id": "s",
+                    "handler_id": "h",
+                    "method": "m",
+                    "trigger": {"type": "cron", "expression": "0 5 * * *", "timezone": "Europe/Atlantis"},
+                }
+            ),
+            ("h", "m"),
+            "Europe/Atlantis",
+        ),
+    ],
+)
+def test_a_stored_definition_that_cannot_be_read_comes_back_as_one_that_cannot_advance(
+    data: bytes, names: tuple[str, str], why: str
+) -> None:
+    definition = decode_stored("s", data)
+    assert (definition.id, definition.handler_id, definition.method) == ("s", *names)
+    assert encode_definition(definition) == data
+    with pytest.raises(CannotAdvance) as stuck:
+        next_fire(definition.trigger, 0)
+    assert str(stuck.value).startswith("this version cannot read it: stored definition: ")
+    assert why in str(stuck.value)
+    assert decode_stored("s", encode_definition(definition)) == definition
+
+
+def test_a_stored_definition_that_can_be_read_is_itself() -> None:
+    definition = definition_from_wire(
+        {"id": "s", "handler_id": "h", "method": "m", "trigger": {"type": "interval", "seconds": 1}}
+    )
+    assert decode_stored("s", encode_definition(definition)) == definition

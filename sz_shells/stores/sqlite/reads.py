@@ -49,8 +49,7 @@ _TROUBLED = "INDEXED BY runs_troubled"
 
 
 def answer(connection: Connection, query: Query) -> tuple[Any, ...]:
-    """The rows that `query` names. Raises sqlite3.Error, and DecodeError for a definition that this version cannot
-    read."""
+    """The rows that `query` names. Raises sqlite3.Error."""
     match query:
         case DueSchedules():
             return _due(connection, query)

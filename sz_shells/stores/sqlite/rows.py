@@ -17,8 +17,7 @@ from typing import Any
 import msgpack
 
 from sz_protocol.definition import Definition, MisfirePolicy
-from sz_protocol.definition_wire import decode_definition, encode_definition
-from sz_protocol.kernel.errors import DecodeError
+from sz_protocol.definition_wire import decode_stored, encode_definition
 from sz_protocol.records import Attempt, Outcome, Run, RunKind, RunState, Schedule, ScheduleState
 
 Row = tuple[Any, ...]
@@ -229,16 +228,12 @@ ATTEMPT_OUT = ("row", "attempt", "outcome", "reason", "started_us", "finished_us
 
 
 def schedule_from(out: Sequence[Any]) -> Schedule:
-    """A row of SCHEDULE_OUT. Raises DecodeError for a definition that this version cannot read."""
+    """A row of SCHEDULE_OUT."""
     name, rev, state, cursor_us, next_due_us, source, uid, digest, created_us, since_us, reason, *rest = out
     catch_up, until_us, wire = rest
-    try:
-        definition = _definition(wire)
-    except DecodeError as error:
-        raise DecodeError(f"schedule {name}: {error}") from error
     return Schedule(
         uid,
-        definition,
+        _definition(name, wire),
         bytes.fromhex(digest),
         source,
         rev,
@@ -254,8 +249,8 @@ def schedule_from(out: Sequence[Any]) -> Schedule:
 
 
 @lru_cache(maxsize=1024)
-def _definition(wire: str) -> Definition:
-    return decode_definition(bytes.fromhex(wire))
+def _definition(name: str, wire: str) -> Definition:
+    return decode_stored(name, bytes.fromhex(wire))
 
 
 def run_from(out: Sequence[Any]) -> Run:

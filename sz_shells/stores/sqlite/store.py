@@ -14,7 +14,7 @@ from threading import Thread
 from typing import Any
 
 from sz_protocol.kernel.effects import Read, Write
-from sz_protocol.kernel.errors import DecodeError, LocalProtocolError
+from sz_protocol.kernel.errors import LocalProtocolError
 from sz_protocol.kernel.events import FailReason, ReadDone, ReadFailed
 from sz_protocol.queries import Query
 from sz_runtime.ports import Complete, Opened, StoreError
@@ -71,7 +71,7 @@ class SqliteStore:
         connection = connect_reader(self._path)
         try:
             return answer(connection, query)
-        except (sqlite3.Error, DecodeError) as error:
+        except sqlite3.Error as error:
             raise StoreError(describe(self._path, error)) from error
         finally:
             connection.close()
@@ -167,5 +167,5 @@ class _Life:
             return ReadDone(read.op, answer(self._reader, read.query))
         except (sqlite3.Error, MemoryError) as error:
             return ReadFailed(read.op, FailReason.UNAVAILABLE, describe(self._path, error))
-        except (DecodeError, KeyError, ValueError) as error:
+        except (KeyError, ValueError) as error:
             return ReadFailed(read.op, FailReason.INVALID, describe(self._path, error))
