@@ -57,6 +57,7 @@ class GetStatus:
 
     next_fires: int = 10
     executing: int = 100
+    held: int = 20
 
 
 @frozen
@@ -86,6 +87,16 @@ class NextFire:
 
 
 @frozen
+class HeldSchedule:
+    """A schedule that does not fire: paused, parked or quarantined, since when and why."""
+
+    schedule_id: str
+    state: ScheduleState
+    since_us: int
+    reason: str = ""
+
+
+@frozen
 class ExecutingRun:
     """A run that is (or may be) executing. `started_us` None: it was handed over and has not reported."""
 
@@ -101,7 +112,8 @@ class ExecutingRun:
 @frozen
 class Status:
     """`term` is None while the scheduler does not run, and the rest is empty then. `schedules` counts them by state;
-    `partial` says that there are more than were counted."""
+    `partial` says that there are more than were counted. `held` are some of those that do not fire, the quarantined
+    first."""
 
     deployment: str
     mode: str
@@ -115,6 +127,7 @@ class Status:
     next_fires: tuple[NextFire, ...] = ()
     executing: tuple[ExecutingRun, ...] = ()
     warnings: tuple[str, ...] = ()
+    held: tuple[HeldSchedule, ...] = ()
 
 
 Request = Command | Reload | GetStatus

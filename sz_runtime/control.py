@@ -25,6 +25,7 @@ from sz_protocol.messages import (
     ControlHello,
     ExecutingRun,
     GetStatus,
+    HeldSchedule,
     NextFire,
     Reload,
     Reloaded,
@@ -33,7 +34,8 @@ from sz_protocol.messages import (
     Told,
 )
 from sz_protocol.queries import DueSchedules, Query, RunsPage, SchedulesPage
-from sz_protocol.records import RunState, ScheduleState
+from sz_protocol.records import RunState, Schedule, ScheduleState
+from sz_protocol.triggers import Unreadable
 from sz_runtime.components import ComponentManager, ReloadRefused
 from sz_runtime.config import Config, ConfigError
 from sz_runtime.config.secret_text import redacted
@@ -44,6 +46,8 @@ COUNT_PAGE = 1000
 COUNT_LIMIT = 10_000
 """Schedules that a status counts; beyond that it says that there are more."""
 MAX_ROWS = 1000
+HELD = (ScheduleState.QUARANTINED, ScheduleState.PARKED, ScheduleState.PAUSED)
+"""What does not fire and may not be known to everybody, the most surprising first."""
 _END_OF_TIME_US = 1 << 62
 _log = structlog.get_logger("schedulezero.control")
 
@@ -146,15 +150,22 @@ class StoreView:
     partial: bool
     next_fires: tuple[NextFire, ...]
     executing: tuple[ExecutingRun, ...]
+    held: tuple[HeldSchedule, ...]
 
 
 def view_store(query: Callable[[Query], tuple[Any, ...]], asked: GetStatus) -> StoreView:
     """Look at a store (blocking). Raises StoreError."""
     counts: Counter[ScheduleState] = Counter()
+    held: dict[str, HeldSchedule] = {}
     after = ""
     while (page := query(SchedulesPage(after, COUNT_PAGE))) and counts.total() < COUNT_LIMIT:
-        counts.update(schedule.state for schedule in page)
+        standing = [*map(_standing, page)]
+        counts.update(each.state for each in standing)
+        held.update((each.schedule_id, each) for each in standing if each.state is ScheduleState.QUARANTINED)
         after = page[-1].id
+    for state in HELD:
+        still = query(SchedulesPage(limit=_rows(asked.held - len(held)), states=(state,)))
+        held.update((schedule.id, _standing(schedule)) for schedule in still)
     due = query(DueSchedules(_END_OF_TIME_US, None, _rows(asked.next_fires)))
     leased = query(RunsPage(_rows(asked.executing), state=RunState.LEASED))
     return StoreView(
@@ -165,7 +176,16 @@ def view_store(query: Callable[[Query], tuple[Any, ...]], asked: GetStatus) -> S
             ExecutingRun(r.run_id, r.schedule_id, r.handler_id, r.method, r.fire_us, r.attempt, r.started_us)
             for r in leased
         ),
+        tuple(held.values())[: _rows(asked.held)],
     )
+
+
+def _standing(schedule: Schedule) -> HeldSchedule:
+    """How a schedule stands. One that cannot be read will be quarantined as soon as a server sees it."""
+    trigger = schedule.definition.trigger
+    if isinstance(trigger, Unreadable) and schedule.state is ScheduleState.ACTIVE:
+        return HeldSchedule(schedule.id, ScheduleState.QUARANTINED, schedule.since_us, trigger.why)
+    return HeldSchedule(schedule.id, schedule.state, schedule.since_us, schedule.reason)
 
 
 def _rows(asked: int) -> int:

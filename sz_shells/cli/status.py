@@ -35,7 +35,8 @@ def status(
     settings: SetOption = None,
     output: OutputOption = "table",
 ) -> int:
-    """Show how a deployment stands: its components, its schedules by state, what fires next, what executes now.
+    """Show how a deployment stands: its components, its schedules by state, which of them do not fire and
+    why, what fires next, what executes now.
 
     Without a running server the store alone is read, and the exit code is 1.
 
@@ -125,6 +126,15 @@ def _store_part(view: "Status | StoreView") -> dict[str, Any]:
     return {
         "schedules": {state.value: count for state, count in view.schedules.items()},
         "schedules_partial": view.partial,
+        "held": [
+            {
+                "schedule_id": h.schedule_id,
+                "state": h.state.value,
+                "since": iso(h.since_us) if h.since_us else None,
+                "reason": h.reason,
+            }
+            for h in view.held
+        ],
         "next_fires": [{"schedule_id": f.schedule_id, "due_at": iso(f.due_us)} for f in view.next_fires],
         "executing": [
             {
@@ -154,6 +164,8 @@ def _print_server(status: "Status") -> None:
 
 def _print_store(view: "Status | StoreView") -> None:
     sys.stdout.write(f"schedules: {_counts(view.schedules, view.partial)}\n")
+    if view.held:
+        _print_held(view)
     if view.next_fires:
         rows = [(iso(fire.due_us), _ahead(fire.due_us), fire.schedule_id) for fire in view.next_fires]
         print_table("", ("next fire (UTC)", "in", "schedule"), rows)
@@ -163,6 +175,16 @@ def _print_store(view: "Status | StoreView") -> None:
             (r.run_id, r.schedule_id, f"{r.handler_id}.{r.method}", iso(r.fire_us), r.attempt) for r in view.executing
         ]
         print_table("", columns, runs)
+
+
+def _print_held(view: "Status | StoreView") -> None:
+    from sz_runtime.control import HELD
+
+    rows = [(h.schedule_id, h.state.value, _ago(h.since_us) if h.since_us else "", h.reason) for h in view.held]
+    print_table("", ("does not fire", "state", "since", "reason"), rows)
+    more = sum(view.schedules.get(state, 0) for state in HELD) - len(view.held)
+    if more > 0:
+        sys.stdout.write(f"and {more} more that do not fire\n")
 
 
 def _counts(schedules: "Mapping[ScheduleState, int]", partial: bool) -> str:

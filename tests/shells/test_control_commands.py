@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,27 @@ def test_pause_and_resume(server: Server, config: str, capsys: pytest.CaptureFix
     assert json.loads(out.removeprefix("yearly: paused\n")) == {"ok": True}
     assert resume("yearly", config) == 1
     assert "yearly' is active, not paused" in capsys.readouterr().err
+
+
+def test_status_says_which_schedules_do_not_fire_and_why(
+    server: Server, config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pause("yearly", config, reason="the database moves") == 0
+    try:
+        capsys.readouterr()
+        assert status(config, output="json") == 0
+        (held,) = json.loads(capsys.readouterr().out)["held"]
+        assert datetime.now(UTC) - datetime.fromisoformat(held.pop("since")) < timedelta(minutes=1)
+        assert held == {"schedule_id": "yearly", "state": "paused", "reason": "the database moves"}
+        assert status(config) == 0
+        (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("yearly"))
+        assert line.split(maxsplit=3)[:2] == ["yearly", "paused"]
+        assert line.endswith("the database moves")
+    finally:
+        resume("yearly", config)
+    capsys.readouterr()
+    assert status(config, output="json") == 0
+    assert json.loads(capsys.readouterr().out)["held"] == []
 
 
 def test_trigger_and_run_now_print_the_run_and_one_key_runs_once(
