@@ -4,7 +4,8 @@ The same code runs on asyncio and on trio. Completions come back as events throu
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import anyio
@@ -12,12 +13,12 @@ import anyio.lowlevel
 from anyio.abc import TaskStatus
 
 from sz_protocol.commands import Answer, Command, Refusal, RefusalCode
-from sz_protocol.kernel.effects import CancelRun, Effect, Publish, Read, Reply, StartRuns, Stop, Write
+from sz_protocol.kernel.effects import CancelRun, Effect, Publish, Read, Reply, Send, StartRuns, Stop, Write
 from sz_protocol.kernel.events import Commanded, Event, HandlersChanged, Started, StopRequested, Woke
 from sz_protocol.kernel.now import Now, WakeReason, Wakeup
 from sz_protocol.notices import Notice
 from sz_runtime.mailbox import Mailbox
-from sz_runtime.ports import Clock, Executor, Opened, Store
+from sz_runtime.ports import Clock, Executor, Link, Opened, Store
 
 MAX_SLEEP_US = 30_000_000
 """No sleep is longer, so that a suspend or a step of the clock is noticed."""
@@ -51,6 +52,7 @@ class Driver:
         self._executor = executor
         self._clock = clock
         self._observers = tuple(observers)
+        self._link: Link | None = None
         self._inbox: Mailbox[Event] = Mailbox()
         self._answers: dict[int, Callable[[Answer], None]] = {}
         self._request_ids = itertools.count(1)
@@ -96,6 +98,15 @@ class Driver:
     def stop(self, grace_us: int) -> None:
         """Ask the node to drain: `run` returns when it has."""
         self._inbox.post([StopRequested(grace_us)])
+
+    @contextmanager
+    def linked(self, link: Link) -> Iterator[None]:
+        """Send messages through this link for the time of the block; without one they are lost, as on any link."""
+        self._link = link
+        try:
+            yield
+        finally:
+            self._link = None
 
     async def ask(self, command: Command) -> Answer:
         """Put a command to the node and wait for its answer."""
@@ -164,6 +175,9 @@ class Driver:
                 self._store.submit(effect)
             case StartRuns() | CancelRun():
                 self._executor.submit(effect)
+            case Send():
+                if self._link is not None:
+                    self._link.submit(effect)
             case Publish(notice=notice):
                 for observe in self._observers:
                     observe(notice)

@@ -35,10 +35,9 @@ def refused(text: str) -> list[str]:
 @pytest.mark.parametrize("mode", list(Mode))
 def test_a_mode_alone_runs_and_warns_of_what_only_its_preset_wants(mode: Mode, components: str) -> None:
     manager = ComponentManager(parse_config(f"deployment: {{mode: {mode}}}\n{components}\n"))
-    assert [standing.name for standing in manager.states] == ["handlers", "scheduler", "control"]
+    remote = ["registration_server"] if mode is Mode.FULL else []
+    assert [standing.name for standing in manager.states] == ["handlers", "scheduler", *remote, "control"]
     missing = ["tornado"] if mode is not Mode.AUTONOMOUS else []
-    if mode is Mode.FULL:
-        missing.insert(0, "registration_server")
     assert len(manager.warnings) == len(missing)
     for name, warning in zip(missing, manager.warnings, strict=True):
         assert f"preset {mode} (built in)" in warning
@@ -68,8 +67,6 @@ components:
         "components.tornado.enabled: false goes on without it",
         "sz.yaml:6: components.event_broker.enabled: the component event_broker cannot run: event brokers of type "
         "redis are not part of this version (type local is); components.event_broker.enabled: false goes on without it",
-        "sz.yaml:11: components.handlers.remote.enabled: the component registration_server is not part of this "
-        "version; components.handlers.remote.enabled: false goes on without it",
         "sz.yaml:13: components.zmq_client.server_address: the component zmq_client is not part of this version; "
         "components.zmq_client.enabled: false goes on without it",
     ]
