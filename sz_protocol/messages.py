@@ -152,7 +152,8 @@ class Told:
 
 # --- the handler link: a server and the handlers that registered with it (specs/remote.md) -----------------------
 #
-# A run on its way is named by (row, attempt); `delivery` counts the hand-overs of one attempt, `fence` is its token.
+# A run on its way is named by (row, attempt), and `fence` is the token of that attempt. `delivery` names one hand-over:
+# it grows from each to the next, also from one life of the server to the next.
 # Every message but the first two carries the session that the server gave to this life of the handler.
 
 HANDLER_PROTO = 1
@@ -169,7 +170,7 @@ class OfferedMethod:
 
 @frozen
 class HeldRun:
-    """A run that a handler has: it executes it, or keeps its result."""
+    """A run that a handler has: it executes it, or keeps its result. `delivery` is the highest that it has seen."""
 
     row: int
     attempt: int
@@ -214,6 +215,7 @@ class RejectCode(StrEnum):
     NOT_ALLOWED = "not_allowed"
     DUPLICATE = "duplicate"
     FULL = "full"
+    STARTING = "starting"
     STOPPING = "stopping"
     UNKNOWN_SESSION = "unknown_session"
     INVALID = "invalid"

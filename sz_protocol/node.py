@@ -50,6 +50,7 @@ from sz_protocol.kernel.machine import Machine
 from sz_protocol.kernel.now import Now, WakeReason, Wakeup, earliest
 from sz_protocol.machines.catalog import Catalog
 from sz_protocol.machines.execution import Execution
+from sz_protocol.machines.membership import Membership
 from sz_protocol.machines.monotonic import Monotonic
 from sz_protocol.machines.recovery import Recovery
 from sz_protocol.machines.retention import Retention
@@ -73,7 +74,7 @@ MAX_ROUTED = 10_000
 _FIRING = ("scheduling", "monotonic")
 _HANDLING = ("execution", "catalog", "scheduling", "monotonic")
 _READING = ("recovery", "catalog", "scheduling", "monotonic", "execution")
-_LIVING = ("execution", "catalog", "scheduling", "monotonic", "retention", "membership")
+_LIVING = ("execution", "catalog", "scheduling", "monotonic", "retention")
 
 ROUTES: dict[type[Any], tuple[str, ...]] = {
     # Execution first: it takes the term that every later write carries.
@@ -85,10 +86,10 @@ ROUTES: dict[type[Any], tuple[str, ...]] = {
     WriteFailed: ("catalog", "execution"),
     ReadDone: _READING,
     ReadFailed: _READING,
-    HandlersChanged: _HANDLING,
+    HandlersChanged: (*_HANDLING, "membership"),
     RemoteHandlersChanged: _HANDLING,
-    StopRequested: _LIVING,
-    RunsRecovered: _LIVING,
+    StopRequested: _LIVING,  # membership has heard of it before all others
+    RunsRecovered: (*_LIVING, "membership"),
     Commanded: ("catalog",),
     Cancel: ("execution",),
     ListHandlers: ("membership",),
@@ -138,7 +139,13 @@ class Node:
         lambda self: Execution(self.settings, self.rng, RunWriter(self.settings, self.ops)), takes_self=True
     )
     retention: Retention = Factory(lambda self: Retention(self.settings, self.ops), takes_self=True)
-    membership: Telling | None = None
+    membership: Telling | None = Factory(
+        # A stream of its own: what handlers do must not shift the jitter of retries.
+        lambda self: (
+            Membership(self.settings, self.ops, Random(self.rng.getrandbits(64))) if self.settings.remote else None
+        ),
+        takes_self=True,
+    )
     local: HandlersChanged | None = None
     remote: RemoteHandlersChanged | None = None
     stopped: bool = False
@@ -160,6 +167,11 @@ class Node:
         now = self.time.read(now)
         effects: list[Effect] = []
         work: deque[Event] = deque((event,))
+        if isinstance(event, StopRequested) and self.membership is not None:
+            # Before execution looks whether anything is left to wait for: what was not sent yet comes back now.
+            effects += self.membership.handle(event, now)
+            work.extendleft(reversed(self.membership.outbox))
+            self.membership.outbox.clear()
         routed = 0
         while work:
             routed += 1

@@ -183,6 +183,79 @@ class ResultsLeft:
     lost: int
 
 
+@frozen
+class HandlerRegistered:
+    """A remote handler is here, or here again. `adopted` runs of earlier sessions are still with it."""
+
+    handler_id: str
+    session: int
+    methods: int
+    slots: int
+    adopted: int = 0
+    key: str = ""
+    software: str = ""
+
+
+@frozen
+class HandlerRejected:
+    """Somebody who wanted to register may not, or somebody's session was ended; `code` is that of the Reject."""
+
+    handler_id: str
+    code: str
+    message: str
+
+
+@frozen
+class HandlerSuspect:
+    """A remote handler missed its heartbeats: it gets nothing new. What it executes has its lease yet."""
+
+    handler_id: str
+    silent_us: int
+
+
+@frozen
+class HandlerHeard:
+    """A remote handler that was suspect is heard again."""
+
+    handler_id: str
+    silent_us: int
+
+
+@frozen
+class HandlerLost:
+    """A remote handler was silent for a whole lease: its runs are lost to it."""
+
+    handler_id: str
+    silent_us: int
+    runs: int
+
+
+@frozen
+class HandlerDraining:
+    """A remote handler takes nothing new, and finishes what it has."""
+
+    handler_id: str
+
+
+@frozen
+class HandlerLeft:
+    """A remote handler said good-bye. `runs`: of so many the end is still to be told, by its next life."""
+
+    handler_id: str
+    runs: int
+
+
+@frozen
+class RunProgress:
+    """How far a run is, in its handler's own words."""
+
+    row: int
+    attempt: int
+    handler_id: str
+    note: str
+    percent: int | None = None
+
+
 Notice = (
     Ignored
     | RunsRecorded
@@ -205,4 +278,12 @@ Notice = (
     | OutboxTroubled
     | OutboxRecovered
     | ResultsLeft
+    | HandlerRegistered
+    | HandlerRejected
+    | HandlerSuspect
+    | HandlerHeard
+    | HandlerLost
+    | HandlerDraining
+    | HandlerLeft
+    | RunProgress
 )

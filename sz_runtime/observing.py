@@ -6,9 +6,17 @@ from sz_protocol.notices import (
     AttemptFailed,
     ClockStepped,
     ComponentChanged,
+    HandlerDraining,
+    HandlerHeard,
+    HandlerLeft,
+    HandlerLost,
+    HandlerRegistered,
+    HandlerRejected,
+    HandlerSuspect,
     Ignored,
     NodeFailed,
     Notice,
+    RunProgress,
     RunsRecorded,
     RunUnresponsive,
     ScheduleParked,
@@ -61,6 +69,29 @@ class LogObserver:
                 log.critical("node_failed", component=component, reason=reason, meanwhile="everything else is stopped")
             case Ignored(what=what, reason=reason):
                 log.info("ignored", what=what, reason=reason)
+            case _:
+                self._log_handler(notice)
+
+    def _log_handler(self, notice: Notice) -> None:
+        """Remote handlers come and go."""
+        log = self._log
+        match notice:
+            case HandlerRegistered(handler_id=id_, methods=methods, slots=slots, adopted=adopted, key=key):
+                log.info("handler_registered", handler=id_, methods=methods, slots=slots, adopted=adopted, key=key)
+            case HandlerRejected(handler_id=id_, code=code, message=message):
+                log.warning("handler_rejected", handler=id_, code=code, reason=message)
+            case HandlerSuspect(handler_id=id_, silent_us=silent_us):
+                log.warning("handler_silent", handler=id_, silent_s=round(silent_us / 1e6, 3), gets="nothing new")
+            case HandlerHeard(handler_id=id_, silent_us=silent_us):
+                log.info("handler_heard_again", handler=id_, silent_s=round(silent_us / 1e6, 3))
+            case HandlerLost(handler_id=id_, silent_us=silent_us, runs=runs):
+                log.error("handler_lost", handler=id_, silent_s=round(silent_us / 1e6, 3), runs=runs)
+            case HandlerDraining(handler_id=id_):
+                log.info("handler_draining", handler=id_)
+            case HandlerLeft(handler_id=id_, runs=runs):
+                log.info("handler_left", handler=id_, unreported_runs=runs)
+            case RunProgress(row=row, attempt=attempt, handler_id=id_, note=note, percent=percent):
+                log.debug("run_progress", row=row, attempt=attempt, handler=id_, note=note, percent=percent)
 
     def _log_component(self, change: ComponentChanged) -> None:
         fields = {"component": change.name, **({"reason": change.reason} if change.reason else {})}

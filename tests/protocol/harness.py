@@ -12,7 +12,7 @@ from attrs import Factory, define, evolve
 from sz_protocol.changes import Change, DropRuns, InsertAttempts, InsertRuns, MoveCursors, PutSchedules, UpdateRuns
 from sz_protocol.commands import Command
 from sz_protocol.definition import Definition
-from sz_protocol.kernel.effects import CancelRun, Effect, Publish, Read, Reply, StartRun, StartRuns, Stop, Write
+from sz_protocol.kernel.effects import CancelRun, Effect, Publish, Read, Reply, Send, StartRun, StartRuns, Stop, Write
 from sz_protocol.kernel.events import (
     Commanded,
     Event,
@@ -232,6 +232,7 @@ class Bench:
         self.running: dict[tuple[int, int], StartRun] = {}
         self.started: list[StartRun] = []
         self.cancels: list[CancelRun] = []
+        self.sent: list[Send] = []
         self.notices: list[Notice] = []
         self.replies: dict[int, Any] = {}
         self.ended: list[tuple[int, int, Outcome]] = []
@@ -268,6 +269,8 @@ class Bench:
             case StartRuns(runs=runs):
                 for run in runs:
                     self._start(run)
+            case Send():
+                self.sent.append(effect)
             case CancelRun():
                 self.cancels.append(effect)
             case Reply(request_id=request_id, answer=answer):

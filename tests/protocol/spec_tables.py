@@ -4,15 +4,18 @@ import re
 from pathlib import Path
 
 from sz_protocol.kernel.moves import as_markdown
-from sz_protocol.machines import execution, monotonic, recovery, scheduling
+from sz_protocol.machines import execution, leases, membership, monotonic, recovery, scheduling, workers
 
 SPECS = Path(__file__).parents[2] / "specs"
-PAGES = ("scheduling.md", "execution.md")
+PAGES = ("scheduling.md", "execution.md", "remote.md")
 TABLES = {
     "scheduling": as_markdown(scheduling.MOVES),
     "recovery": as_markdown(recovery.MOVES),
     "monotonic": as_markdown(monotonic.MOVES),
     "execution": as_markdown(execution.MOVES),
+    "membership": as_markdown(membership.MOVES),
+    "handlers": as_markdown(workers.MOVES),
+    "leases": as_markdown(leases.MOVES),
 }
 MARKS = re.compile(r"<!-- moves: (\w+) -->\n.*?<!-- /moves -->", re.DOTALL)
 

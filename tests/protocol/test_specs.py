@@ -10,7 +10,7 @@ import pytest
 from tests.protocol.spec_tables import MARKS, PAGES, SPECS, TABLES, with_tables
 
 ROOT = SPECS.parent
-RULE = re.compile(r"\b(?:SCHED|RUN|CAT|POLICY|PLACE|TIME|MONO|LEDGER|FIRE|GATE|NODE|LIFE|STORE)-\d+\b")
+RULE = re.compile(r"\b(?:SCHED|RUN|CAT|POLICY|PLACE|MEMB|ATT|ROUTE|TIME|MONO|LEDGER|FIRE|GATE|NODE|LIFE|STORE)-\d+\b")
 LINK = re.compile(r"\]\(([^)#:]+)\)")
 
 

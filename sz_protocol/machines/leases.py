@@ -1,0 +1,254 @@
+"""Runs on their way to a remote handler and back: one lease each, from its assignment until execution has settled it.
+Part of membership; no effects.
+
+Rules: specs/remote.md. MEMB-7 what is not answered is handed over again. MEMB-8 nothing is forgotten, and nothing
+acknowledged, before execution has settled it.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from enum import Enum, auto
+
+from attrs import Factory, define
+
+from sz_protocol.kernel.effects import CancelReason, StartRun
+from sz_protocol.kernel.moves import Moves, allows, move
+from sz_protocol.kernel.now import Now
+from sz_protocol.messages import Accept, Dispatch, DispatchedRun, HeldRun, Hello, RunReport
+
+Key = tuple[int, int]
+"""(row, attempt)."""
+
+BATCH = 256
+"""Runs in one Dispatch."""
+BATCH_WEIGHT = 1 << 20
+"""What their params may weigh together, in bytes on the wire."""
+MOST_WEIGHT = 3 << 20
+"""A run that weighs more fits into no frame."""
+SETTLED = 10_000
+"""Results that are remembered as settled, in each of two generations."""
+
+
+class LeaseState(Enum):
+    """QUEUED was not begun, whatever was sent. SENT is on its way. ACCEPTED is with the handler. REPORTED has its
+    result, which execution has not settled yet. LEFT was with the handler when the last life of this node ended."""
+
+    QUEUED = auto()
+    SENT = auto()
+    ACCEPTED = auto()
+    REPORTED = auto()
+    LEFT = auto()
+
+
+MOVES: Moves[LeaseState] = {
+    (LeaseState.QUEUED, Dispatch): LeaseState.SENT,
+    (LeaseState.SENT, Dispatch): LeaseState.SENT,
+    (LeaseState.QUEUED, Accept): LeaseState.ACCEPTED,
+    (LeaseState.SENT, Accept): LeaseState.ACCEPTED,
+    (LeaseState.ACCEPTED, Accept): LeaseState.ACCEPTED,
+    (LeaseState.LEFT, Accept): LeaseState.ACCEPTED,
+    (LeaseState.QUEUED, HeldRun): LeaseState.ACCEPTED,
+    (LeaseState.SENT, HeldRun): LeaseState.ACCEPTED,
+    (LeaseState.ACCEPTED, HeldRun): LeaseState.ACCEPTED,
+    (LeaseState.LEFT, HeldRun): LeaseState.ACCEPTED,
+    # A new session of the same life does not list it: it was not begun, and since that life has let go of the session
+    # in which it was sent, it will not be.
+    (LeaseState.SENT, Hello): LeaseState.QUEUED,
+    (LeaseState.QUEUED, RunReport): LeaseState.REPORTED,
+    (LeaseState.SENT, RunReport): LeaseState.REPORTED,
+    (LeaseState.ACCEPTED, RunReport): LeaseState.REPORTED,
+    (LeaseState.LEFT, RunReport): LeaseState.REPORTED,
+}
+"""What is refused, returned, vanished or settled has no lease any more."""
+
+
+# Not frozen, as an exception: four moves a run, on the hot path.
+@define(eq=False)
+class Lease:
+    """One attempt of one run with one worker. `first` and `delivery` are the numbers of its first and its latest
+    hand-over (0: none in this life), `session` is the one in which it took credit, `since_us` (UTC) when it was first
+    sent (0: nobody knows)."""
+
+    worker: str
+    row: int
+    attempt: int
+    fence: int
+    state: LeaseState
+    start: StartRun | None = None
+    weight: int = 0
+    first: int = 0
+    delivery: int = 0
+    session: int = 0
+    since_us: int = 0
+    stop: CancelReason | None = None
+    note: str = ""
+    percent: int | None = None
+
+    @property
+    def key(self) -> Key:
+        """Its name on the wire."""
+        return self.row, self.attempt
+
+    def allows(self, event: object) -> bool:
+        """Whether it may go on so."""
+        return allows(MOVES, self.state, event)
+
+    def move(self, event: object) -> None:
+        """Go on."""
+        self.state = move(MOVES, self.state, event)
+
+    @property
+    def was_sent(self) -> bool:
+        """Whether a handler may know of it."""
+        return self.delivery > 0 or self.start is None
+
+    def is_late(self, now: Now) -> bool:
+        """Whether its time is over before it could be begun."""
+        deadline_us = None if self.start is None else self.start.deadline_us
+        return deadline_us is not None and deadline_us <= now.mono_us
+
+    def is_hand_over(self, delivery: int) -> bool:
+        """Whether this life of the node handed it over under that number."""
+        return self.first <= delivery <= self.delivery
+
+
+@define
+class Leases:
+    """Every lease by its key, and what has to be said again while no answer comes. `settled` remembers the fences of
+    what was settled lately, in two generations, so that it stays bounded."""
+
+    redeliver_us: int
+    patience_us: int
+    all: dict[Key, Lease] = Factory(dict)
+    last_delivery: int = 0
+    settled: dict[Key, int] = Factory(dict)
+    settled_before: dict[Key, int] = Factory(dict)
+    unanswered: deque[tuple[int, tuple[Lease, ...]]] = Factory(deque)
+    """(when to send again, what): in that order, since the wait is the same for all."""
+    stops: deque[tuple[int, Lease]] = Factory(deque)
+    """(when to ask again, what)."""
+    waiting: deque[tuple[int, Lease]] = Factory(deque)
+    """(when to wait for credit no longer, what)."""
+
+    def add(self, lease: Lease) -> None:
+        """A run begins its way."""
+        assert lease.key not in self.all, "one lease for each attempt"
+        self.all[lease.key] = lease
+
+    def drop(self, lease: Lease) -> None:
+        """It has ended, one way or the other."""
+        if self.all.get(lease.key) is lease:
+            del self.all[lease.key]
+
+    def lives(self, lease: Lease) -> bool:
+        """Whether it is still on its way."""
+        return self.all.get(lease.key) is lease
+
+    def hand_over(self, leases: Iterable[Lease], now: Now) -> tuple[DispatchedRun, ...]:
+        """Number the hand-overs of one Dispatch, and look again later whether it was answered."""
+        handed = tuple(leases)
+        self.look_again(handed, now)
+        return tuple(self._dispatched(lease, now) for lease in handed)
+
+    def _dispatched(self, lease: Lease, now: Now) -> DispatchedRun:
+        start = lease.start
+        assert start is not None, "MEMB-7: what an earlier life sent cannot be sent again"
+        self.last_delivery += 1
+        lease.delivery = self.last_delivery
+        if not lease.first:
+            lease.first, lease.since_us = lease.delivery, now.utc_us
+        return DispatchedRun(
+            start.row,
+            start.attempt,
+            lease.delivery,
+            lease.fence,
+            start.run_id,
+            start.schedule_id,
+            start.method,
+            start.fire_us,
+            start.kind,
+            start.params,
+            # What is over already is being stopped: the handler is told at once.
+            None if start.deadline_us is None else max(start.deadline_us - now.mono_us, 1),
+            start.at_most_once,
+            start.exclusive,
+            start.labels,
+        )
+
+    def look_again(self, leases: Iterable[Lease], now: Now) -> None:
+        """Look again later whether they were answered."""
+        self.unanswered.append((now.mono_us + self.redeliver_us, tuple(leases)))
+
+    def ask_to_stop(self, lease: Lease, now: Now) -> None:
+        """Look again later whether it has ended."""
+        self.stops.append((now.mono_us + self.redeliver_us, lease))
+
+    def wait_for_credit(self, leases: Iterable[Lease], now: Now) -> None:
+        """Look again later whether they could be sent."""
+        self.waiting.extend((now.mono_us + self.patience_us, lease) for lease in leases)
+
+    def pop_unanswered(self, now: Now) -> list[Lease]:
+        """What was sent long enough ago and not answered."""
+        found: list[Lease] = []
+        while self.unanswered and self.unanswered[0][0] <= now.mono_us:
+            found += [
+                lease for lease in self.unanswered.popleft()[1] if lease.state is LeaseState.SENT and self.lives(lease)
+            ]
+        return found
+
+    def pop_stops(self, now: Now) -> list[Lease]:
+        """What was asked to stop long enough ago and has not ended."""
+        found: list[Lease] = []
+        while self.stops and self.stops[0][0] <= now.mono_us:
+            lease = self.stops.popleft()[1]
+            if lease.state is not LeaseState.REPORTED and self.lives(lease):
+                found.append(lease)
+        return found
+
+    def pop_waiting(self, now: Now) -> list[Lease]:
+        """What has waited for credit long enough."""
+        found: list[Lease] = []
+        while self.waiting and self.waiting[0][0] <= now.mono_us:
+            lease = self.waiting.popleft()[1]
+            if lease.state is LeaseState.QUEUED and self.lives(lease):
+                found.append(lease)
+        return found
+
+    def next_us(self) -> int | None:
+        """When something of all this may have to be done."""
+        heads: list[int] = []
+        if self.unanswered:
+            heads.append(self.unanswered[0][0])
+        if self.stops:
+            heads.append(self.stops[0][0])
+        if self.waiting:
+            heads.append(self.waiting[0][0])
+        return min(heads) if heads else None
+
+    # --- what was settled -------------------------------------------------------------------------------------
+
+    def remember(self, lease: Lease) -> None:
+        """Its result is settled; a copy that comes now is a duplicate."""
+        self.settled[lease.key] = lease.fence
+        if len(self.settled) >= SETTLED:
+            self.settled_before, self.settled = self.settled, {}
+
+    def is_remembered(self, key: Key) -> bool:
+        """Whether a result of this attempt was settled a while ago."""
+        return key in self.settled or key in self.settled_before
+
+    def was_settled(self, key: Key, fence: int) -> bool:
+        """Whether this very result was settled a while ago."""
+        found = self.settled.get(key) or self.settled_before.get(key)
+        return found == fence
+
+
+def weigh(value: object) -> int:
+    """What a plain value takes on the wire, at most (and a little more)."""
+    if isinstance(value, str):
+        return 5 + (len(value) if value.isascii() else 4 * len(value))
+    if isinstance(value, dict):
+        return 5 + sum(weigh(key) + weigh(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return 5 + sum(weigh(item) for item in value)
+    return 9
