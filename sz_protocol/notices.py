@@ -245,17 +245,6 @@ class HandlerLeft:
     runs: int
 
 
-@frozen
-class RunProgress:
-    """How far a run is, in its handler's own words."""
-
-    row: int
-    attempt: int
-    handler_id: str
-    note: str
-    percent: int | None = None
-
-
 Notice = (
     Ignored
     | RunsRecorded
@@ -285,5 +274,4 @@ Notice = (
     | HandlerLost
     | HandlerDraining
     | HandlerLeft
-    | RunProgress
 )

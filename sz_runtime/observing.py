@@ -16,7 +16,7 @@ from sz_protocol.notices import (
     Ignored,
     NodeFailed,
     Notice,
-    RunProgress,
+    RunProgressed,
     RunsRecorded,
     RunUnresponsive,
     ScheduleParked,
@@ -61,6 +61,8 @@ class LogObserver:
                 log.warning("clock_stepped", step_s=round(step_us / 1e6, 3), due_times_wait=held)
             case RunUnresponsive(schedule_id=id_, row=row, attempt=attempt):
                 log.error("run_would_not_stop", schedule=id_, row=row, attempt=attempt)
+            case RunProgressed(row=row, attempt=attempt, note=note, percent=percent, worker=worker):
+                log.debug("run_progress", row=row, attempt=attempt, note=note, percent=percent, handler=worker)
             case SteppedDown(term=term):
                 log.critical("stepped_down", term=term, because="another process took the store")
             case ComponentChanged():
@@ -90,8 +92,6 @@ class LogObserver:
                 log.info("handler_draining", handler=id_)
             case HandlerLeft(handler_id=id_, runs=runs):
                 log.info("handler_left", handler=id_, unreported_runs=runs)
-            case RunProgress(row=row, attempt=attempt, handler_id=id_, note=note, percent=percent):
-                log.debug("run_progress", row=row, attempt=attempt, handler=id_, note=note, percent=percent)
 
     def _log_component(self, change: ComponentChanged) -> None:
         fields = {"component": change.name, **({"reason": change.reason} if change.reason else {})}

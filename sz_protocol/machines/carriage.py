@@ -29,7 +29,7 @@ from sz_protocol.messages import (
     RunReport,
     Stop,
 )
-from sz_protocol.notices import Ignored, RunProgress
+from sz_protocol.notices import Ignored, RunProgressed
 from sz_protocol.records import Outcome, Reason
 
 NOTE_LENGTH = 200
@@ -201,9 +201,6 @@ class Carriage:
         lease = worker.leases.get((refuse.run.row, refuse.run.attempt))
         if lease is None or lease.state is not LeaseState.SENT or lease.delivery != refuse.run.delivery:
             return [Publish(Ignored("Refuse", "it answers nothing that was handed over last"))]
-        if lease.session == session.id:
-            # MEMB-5: what was not begun took no room there.
-            session.sent -= 1
         if refuse.code is RefuseCode.UNKNOWN_METHOD:
             self._fail(worker, lease, Reason.UNKNOWN_METHOD, "its handler does not have this method any more", now)
         else:
@@ -217,7 +214,7 @@ class Carriage:
         if lease is None or lease.state is LeaseState.REPORTED or not lease.was_sent:
             return [Publish(Ignored("Progress", "it is of no run that is executing there"))]
         lease.note, lease.percent = progress.note[:NOTE_LENGTH], progress.percent
-        return [Publish(RunProgress(ref.row, ref.attempt, worker.id, lease.note, lease.percent))]
+        return [Publish(RunProgressed(ref.row, ref.attempt, lease.note, lease.percent, worker.id))]
 
     def on_results(self, worker: Worker, session: Session, results: Results, now: Now) -> list[Effect]:
         """MEMB-8: each goes to execution once, and is acknowledged when that has settled it."""
