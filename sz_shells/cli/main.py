@@ -25,6 +25,11 @@ COMMANDS = {
     "cancel": ("sz_shells.cli.control:cancel", "Stop a run that waits or executes."),
     "reload": ("sz_shells.cli.control:reload", "Let a running server read its configuration again."),
 }
+KEYS = {
+    "new": ("sz_shells.cli.keys:new", "Make a key for the server or for a remote handler."),
+    "list": ("sz_shells.cli.keys:list_", "Show whose keys are let in."),
+    "revoke": ("sz_shells.cli.keys:revoke", "Make a key void."),
+}
 """Each command loads when it is used, so that `--help` stays quick; the words here are its line in that help."""
 
 
@@ -45,6 +50,10 @@ def build_app() -> App:
     )
     for name, (target, summary) in COMMANDS.items():
         app.command(target, name=name, help=summary)
+    keys = App(name="keys", help="The keys that servers and remote handlers know each other by.")
+    for name, (target, summary) in KEYS.items():
+        keys.command(target, name=name, help=summary)
+    app.command(keys)
     return app
 
 
