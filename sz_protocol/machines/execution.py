@@ -22,6 +22,7 @@ from sz_protocol.kernel.events import (
     HandlersChanged,
     LeasedRun,
     ParkWanted,
+    ReadDone,
     ResultsSettled,
     RunResult,
     RunsFinished,
@@ -34,6 +35,8 @@ from sz_protocol.kernel.events import (
     RunWanted,
     Started,
     StopRequested,
+    Woke,
+    WriteDone,
 )
 from sz_protocol.kernel.moves import Moves, move
 from sz_protocol.kernel.now import Now, WakeReason, Wakeup
@@ -141,6 +144,9 @@ class Execution:
 
     def _on_event(self, event: Event, now: Now) -> list[Effect]:
         match event:
+            case Woke() | WriteDone() | ReadDone():
+                # The most frequent ones: time and the store's answers have been dealt with.
+                pass
             case RunsFinished(results=results):
                 return self._on_results(results, now)
             case RunsProgressed(progress=progress):

@@ -18,26 +18,24 @@ class Agenda:
     """
 
     now_us: int = 0
-    taken: int = 0
     _seq: int = 0
     _heap: list[tuple[int, int, Action, tuple[Any, ...]]] = Factory(list)
 
     def at(self, at_us: int, action: Action, *arguments: Any) -> None:
         """Plan `action(*arguments)` for `at_us`, or for now if that has passed."""
         self._seq += 1
-        heappush(self._heap, (max(at_us, self.now_us), self._seq, action, arguments))
+        heappush(self._heap, (at_us if at_us > self.now_us else self.now_us, self._seq, action, arguments))
 
     def after(self, delay_us: int, action: Action, *arguments: Any) -> None:
         """Plan `action(*arguments)` for `delay_us` from now."""
         self._seq += 1
-        heappush(self._heap, (self.now_us + max(delay_us, 0), self._seq, action, arguments))
+        heappush(self._heap, (self.now_us + delay_us if delay_us > 0 else self.now_us, self._seq, action, arguments))
 
     def run_until(self, until_us: int) -> None:
         """Take every entry up to and including `until_us`, then let it be `until_us`."""
         heap = self._heap
         while heap and heap[0][0] <= until_us:
             self.now_us, _, action, arguments = heappop(heap)
-            self.taken += 1
             action(*arguments)
         self.now_us = max(self.now_us, until_us)
 

@@ -13,8 +13,8 @@ from attrs import Factory, define
 from sz_protocol.kernel.effects import CancelRun, Effect, Publish, Read, Reply, StartRuns, Stop, Write
 from sz_protocol.kernel.events import Event, RunsFinished, Woke
 from sz_protocol.kernel.machine import Machine
-from sz_protocol.kernel.now import SECOND_US, WakeReason
-from sz_protocol.notices import SteppedDown
+from sz_protocol.kernel.now import SECOND_US, Now, WakeReason
+from sz_protocol.notices import RunsRecorded, SteppedDown
 from sz_runtime.simulation.agenda import Agenda
 from sz_runtime.simulation.clock import SimClock
 from sz_runtime.simulation.executor import HostedExecutor
@@ -90,7 +90,7 @@ class Life:
         self._drain()
 
     def _drain(self) -> None:
-        while self.inbox and not self.over and not self.is_frozen:
+        while self.inbox and not self.over and self.agenda.now_us >= self.frozen_until_us:
             self._step(self.inbox.popleft())
 
     @property
@@ -107,7 +107,7 @@ class Life:
         if self.over or self.is_frozen:
             return
         effects, self.held = self.held, []
-        self._perform(effects)
+        self._perform(effects, self.clock.now(self.agenda.now_us))
         self._drain()
 
     # --- one step ---------------------------------------------------------------------------------------------
@@ -126,45 +126,52 @@ class Life:
             return
         self._watch_spin(event, effects)
         if not self.over:
-            self._perform(effects)
+            self._perform(effects, now)
 
     def _watch_spin(self, event: Event, effects: list[Effect]) -> None:
         """A node that is woken again and again, at once, without anything to do, burns its machine."""
-        idle = isinstance(event, Woke) and not effects and self.agenda.now_us - self._idle_since_us < SPIN_US
-        self._idle_since_us = self.agenda.now_us
-        self._idle_wakes = self._idle_wakes + 1 if idle else 0
+        since_us, self._idle_since_us = self._idle_since_us, self.agenda.now_us
+        if effects or not isinstance(event, Woke) or self.agenda.now_us - since_us >= SPIN_US:
+            self._idle_wakes = 0
+            return
+        self._idle_wakes += 1
         if self._idle_wakes > SPIN_WAKES:
             self.trace.add(Spun(self.agenda.now_us, self.name, self._idle_wakes))
             self.owner.raised()
 
-    def _perform(self, effects: list[Effect]) -> None:
+    def _perform(self, effects: list[Effect], now: Now) -> None:
         for place, effect in enumerate(effects):
-            point = POINT_OF.get(type(effect))
+            kind = type(effect)
+            point = POINT_OF.get(kind)
             if point is not None and self.owner.struck(point):
                 self.held = effects[place:]
                 return
-            self._perform_one(effect)
+            PERFORM[kind](self, effect)
             if self.over:
                 return
-        self._arm()
+        self._arm(now)
 
-    def _perform_one(self, effect: Effect) -> None:
-        match effect:
-            case Write() | Read():
-                self.store.submit(effect)
-            case StartRuns() | CancelRun():
-                self.executor.submit(effect)
-            case Publish(notice):
-                kind = type(notice).__name__
-                self.replaced = self.replaced or isinstance(notice, SteppedDown)
-                if kind != "RunsRecorded":
-                    about, detail = _about(notice)
-                    self.trace.add(Told(self.agenda.now_us, self.name, kind, about, detail))
-            case Reply(request_id, reply):
-                detail = str(getattr(reply, "code", getattr(reply, "detail", "")))
-                self.trace.add(Answered(self.agenda.now_us, self.name, request_id, type(reply).__name__, detail))
-            case Stop():
-                self.owner.ended()
+    def _to_store(self, effect: Write | Read) -> None:
+        self.store.submit(effect)
+
+    def _to_executor(self, effect: StartRuns | CancelRun) -> None:
+        self.executor.submit(effect)
+
+    def _tell(self, effect: Publish) -> None:
+        notice = effect.notice
+        if isinstance(notice, RunsRecorded):
+            return  # The store's own records say more.
+        self.replaced = self.replaced or isinstance(notice, SteppedDown)
+        about, detail = _about(notice)
+        self.trace.add(Told(self.agenda.now_us, self.name, type(notice).__name__, about, detail))
+
+    def _reply(self, effect: Reply) -> None:
+        reply = effect.answer
+        detail = str(getattr(reply, "code", getattr(reply, "detail", "")))
+        self.trace.add(Answered(self.agenda.now_us, self.name, effect.request_id, type(reply).__name__, detail))
+
+    def _stop(self, effect: Stop) -> None:
+        self.owner.ended()
 
     def _raised(self, event: str, error: Exception) -> None:
         self.trace.add(NodeRaised(self.agenda.now_us, self.name, event, f"{type(error).__name__}: {error}"))
@@ -172,9 +179,8 @@ class Life:
 
     # --- wake-ups ---------------------------------------------------------------------------------------------
 
-    def _arm(self) -> None:
+    def _arm(self, now: Now) -> None:
         """Plan the next `Woke`, as the driver does: soon for a backlog, at the latest after 30 s."""
-        now = self.clock.now(self.agenda.now_us)
         try:
             wakeup = self.machine.next_wakeup(now)
         except Exception as error:
@@ -206,7 +212,7 @@ class Life:
         """The clocks have changed under the node: its timer fires at another true time."""
         if not self.over and not self.is_frozen and not self.held:
             self._armed_at_us = None
-            self._arm()
+            self._arm(self.clock.now(self.agenda.now_us))
 
     def _wake(self, number: int) -> None:
         if number == self._armed and not self.over:
@@ -222,6 +228,18 @@ class Life:
             self.owner.raised()
             return
         self._wake(number)
+
+
+PERFORM: dict[type[Any], Callable[[Life, Any], None]] = {
+    Write: Life._to_store,
+    Read: Life._to_store,
+    StartRuns: Life._to_executor,
+    CancelRun: Life._to_executor,
+    Publish: Life._tell,
+    Reply: Life._reply,
+    Stop: Life._stop,
+}
+"""What is done with each effect."""
 
 
 def _about(notice: object) -> tuple[str, str]:

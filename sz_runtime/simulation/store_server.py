@@ -7,6 +7,7 @@ append it to the log, sync, answer. A crash may come between any two of these.
 
 from collections import deque
 from collections.abc import Callable
+from math import log
 from random import Random
 
 from attrs import Factory, define, frozen
@@ -32,7 +33,7 @@ NEVER_TRIED = (FailReason.FENCED, FailReason.PREVIOUS)
 Deliver = Callable[[list[Event]], None]
 
 
-@define
+@define(eq=False)
 class Session:
     """One node's connection to the store, for one life. `deliver` takes answers, in order."""
 
@@ -146,9 +147,10 @@ class StoreServer:
     def _commit(self, current: Round) -> None:
         if current.life != self._life:
             return
-        batch = list(self._queue)
-        self._queue.clear()
-        current.writes = sum(isinstance(effect, Write) for _, effect in batch)
+        batch, self._queue = self._queue, deque()
+        for _, effect in batch:
+            if isinstance(effect, Write):
+                current.writes += 1
         if self._gone(current, "before commit"):
             return
         for session, effect in batch:
@@ -156,7 +158,9 @@ class StoreServer:
                 continue
             event = self._read(effect) if isinstance(effect, Read) else self._write(session, effect, current)
             current.answers.append((session, effect, event))
-        if not self._gone(current, "before sync"):
+        if not current.writes:
+            self._sync(current)
+        elif not self._gone(current, "before sync"):
             self.agenda.after(self._draw(self.sync_us) if current.applied else 1, self._sync, current)
 
     def _read(self, read: Read) -> ReadDone | ReadFailed:
@@ -240,12 +244,9 @@ class StoreServer:
     def _answer(self, current: Round) -> None:
         if self._gone(current, "before answer"):
             return
-        by_session: dict[int, tuple[Session, list[Event]]] = {}
-        for session, _, event in current.answers:
-            by_session.setdefault(id(session), (session, []))[1].append(event)
-        for session, events in by_session.values():
+        for session in list(dict.fromkeys(session for session, _, _ in current.answers)):
             if session.open:
-                session.deliver(events)
+                session.deliver([event for other, _, event in current.answers if other is session])
 
     def _gone(self, current: Round, point: str) -> bool:
         """Whether the store has died since the round began, or dies at this very point."""
@@ -263,7 +264,7 @@ class StoreServer:
 
     def _draw(self, usual_us: int) -> int:
         """A duration around the usual one, with the tail that disks have."""
-        return max(int(usual_us * (0.5 + self.rng.expovariate(2.0)) * self.mood.slow), 1)
+        return int(usual_us * (0.5 - log(1.0 - self.rng.random()) / 2.0) * self.mood.slow) or 1
 
     # --- death ------------------------------------------------------------------------------------------------
 

@@ -188,15 +188,14 @@ class Tables:
     # --- rows and their indexes -------------------------------------------------------------------------------
 
     def _take(self, step: Step, steps: list[Step]) -> None:
-        match step:
-            case ScheduleStep(before, after):
-                self._set_schedule(before, after)
-            case RunStep(before, after):
-                self._set_run(before, after)
-            case AttemptStep(before, after):
-                self._set_attempt(before, after)
-            case WallStep(_, after):
-                self.wall_high_us = after
+        if isinstance(step, RunStep):
+            self._set_run(step.before, step.after)
+        elif isinstance(step, ScheduleStep):
+            self._set_schedule(step.before, step.after)
+        elif isinstance(step, AttemptStep):
+            self._set_attempt(step.before, step.after)
+        else:
+            self.wall_high_us = step.after
         steps.append(step)
 
     def _set_schedule(self, before: Schedule | None, after: Schedule | None) -> None:
@@ -210,14 +209,18 @@ class Tables:
                 insort(self.due, due_key(after))
 
     def _set_run(self, before: Run | None, after: Run | None) -> None:
-        if before is not None:
-            del self.runs[before.row], self.rows_by_key[before.run_key]
-            self.unfinished.pop(before.row, None)
+        if before is not None and (after is None or after.run_key != before.run_key):
+            del self.rows_by_key[before.run_key]
         if after is None:
+            assert before is not None, "a step leads from something or to something"
+            del self.runs[before.row]
+            self.unfinished.pop(before.row, None)
             return
         self.runs[after.row] = after
         self.rows_by_key[after.run_key] = after.row
-        if after.state is not RunState.DONE:
+        if after.state is RunState.DONE:
+            self.unfinished.pop(after.row, None)
+        else:
             self.unfinished[after.row] = None
 
     def _set_attempt(self, before: Attempt | None, after: Attempt | None) -> None:

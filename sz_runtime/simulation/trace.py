@@ -1,4 +1,7 @@
-"""The trace of a run: an append-only list of records and a running hash over their canonical encoding."""
+"""The trace of a run: an append-only list of records and a running hash over their canonical encoding.
+
+Records are encoded in batches: who only listens waits for no bytes.
+"""
 
 from collections.abc import Callable
 from hashlib import blake2b
@@ -12,6 +15,9 @@ from sz_runtime.simulation.facts import Noted
 
 Listener = Callable[[Any], None]
 
+BATCH = 1024
+
+_pack: Callable[[Any], bytes] = msgpack.Packer().pack
 _values: dict[type[Noted], Callable[[Any], tuple[Any, ...]]] = {}
 
 
@@ -22,8 +28,7 @@ def encode(record: Noted) -> bytes:
     values = _values.get(kind)
     if values is None:
         values = _values[kind] = attrgetter(*(field.name for field in fields(kind)))
-    packed: bytes = msgpack.packb((kind.__name__, values(record)))
-    return packed
+    return _pack((kind.__name__, values(record)))
 
 
 @define
@@ -33,16 +38,19 @@ class Trace:
 
     keep: bool = True
     records: list[Noted] = Factory(list)
-    count: int = 0
     last_us: int = 0
+    _fresh: list[Noted] = Factory(list)
+    """Records that are not in the hash yet."""
+    _folded: int = 0
     _hash: Any = Factory(lambda: blake2b(digest_size=16))
     _listeners: dict[type[Noted], list[Listener]] = Factory(dict)
 
     def add(self, record: Noted) -> None:
         """Append one record."""
-        self.count += 1
         self.last_us = record.at_us
-        self._hash.update(encode(record))
+        self._fresh.append(record)
+        if len(self._fresh) >= BATCH:
+            self._fold()
         if self.keep:
             self.records.append(record)
         for listener in self._listeners.get(type(record), ()):
@@ -52,8 +60,19 @@ class Trace:
         """Call `listener` with every record of `kind` from now on, in the order of listening."""
         self._listeners.setdefault(kind, []).append(listener)
 
+    def _fold(self) -> None:
+        self._hash.update(b"".join(map(encode, self._fresh)))
+        self._folded += len(self._fresh)
+        self._fresh.clear()
+
+    @property
+    def count(self) -> int:
+        """How many records there have been."""
+        return self._folded + len(self._fresh)
+
     @property
     def hash(self) -> str:
         """Names everything that has happened so far, in hexadecimal."""
+        self._fold()
         digest: str = self._hash.hexdigest()
         return digest

@@ -11,18 +11,14 @@ def written(at_us: int, store: str, writer: str, op: int, steps: list[Step]) -> 
     """One record for each row that changed; the rows that retention dropped in one."""
     dropped: list[int] = []
     for step in steps:
-        match step:
-            case RunStep(before, None):
-                assert before is not None
-                dropped.append(before.row)
-            case RunStep(before, after):
-                assert after is not None
-                yield _run_written(at_us, store, writer, op, before, after)
-            case ScheduleStep(before, after):
-                assert after is not None, "schedules are retired, never deleted"
-                yield _schedule_written(at_us, store, writer, op, before, after)
-            case _:
-                pass
+        if isinstance(step, RunStep):
+            if step.after is not None:
+                yield _run_written(at_us, store, writer, op, step.before, step.after)
+            elif step.before is not None:
+                dropped.append(step.before.row)
+        elif isinstance(step, ScheduleStep):
+            assert step.after is not None, "schedules are retired, never deleted"
+            yield _schedule_written(at_us, store, writer, op, step.before, step.after)
     if dropped:
         yield RowsDropped(at_us, store, writer, tuple(dropped))
 

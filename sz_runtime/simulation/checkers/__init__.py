@@ -43,7 +43,7 @@ class Watch:
     checkers: list[Checker] = Factory(list)
 
     def __attrs_post_init__(self) -> None:
-        oracle = Oracle.of(self.plan)
+        oracle = Oracle(self.plan)
         for family in FAMILIES:
             checker = family(self.report, oracle)
             self.checkers.append(checker)

@@ -9,7 +9,7 @@ from sz_protocol.definition import Definition
 from sz_protocol.definition_wire import definition_hash
 from sz_protocol.policy import spread_offset
 from sz_runtime.simulation.facts import Noted
-from sz_runtime.simulation.plan import Plan
+from sz_runtime.simulation.plan import Job, Plan
 
 MOST_PER_INVARIANT = 5
 """How many violations of one invariant are kept: the first ones tell the story."""
@@ -59,15 +59,22 @@ class Oracle:
     plan: Plan
     definitions: dict[str, Definition] = Factory(dict)
     """By the digest that the trace names them by."""
+    jobs: dict[str, list[Job]] = Factory(dict)
+    """Every job that a schedule has in this plan."""
+    _by_schedule: dict[str, list[Definition]] = Factory(dict)
+    stores: dict[str, str] = Factory(dict)
+    """The store of each node."""
 
-    @classmethod
-    def of(cls, plan: Plan) -> "Oracle":
-        """The oracle of one plan."""
-        return cls(plan, {definition_hash(job.definition).hex(): job.definition for job in plan.jobs})
+    def __attrs_post_init__(self) -> None:
+        for job in self.plan.jobs:
+            self.definitions[definition_hash(job.definition).hex()] = job.definition
+            self.jobs.setdefault(job.definition.id, []).append(job)
+            self._by_schedule.setdefault(job.definition.id, []).append(job.definition)
+        self.stores = {node.name: node.store for node in self.plan.nodes}
 
     def of_schedule(self, schedule_id: str) -> list[Definition]:
         """Every definition that the schedule has in this plan."""
-        return [job.definition for job in self.plan.jobs if job.definition.id == schedule_id]
+        return self._by_schedule.get(schedule_id, [])
 
     def utc_us(self, at_us: int) -> int:
         """True wall time."""

@@ -47,6 +47,8 @@ class Firing(Checker):
     """Rows of the transaction at hand, by schedule."""
     dropped: dict[int, None] = Factory(dict)
     """Rows that retention took."""
+    manual: dict[tuple[str, int], str] = Factory(dict)
+    """(store, row) of each manual run -> its key."""
     moves: list[CursorMoved | SchedulePut] = Factory(list)
     """Its cursors."""
 
@@ -77,6 +79,8 @@ class Firing(Checker):
         if earlier is not None:
             self.report.add("FireOnce", record, f"run {record.run_key[:8]} of {record.schedule_id} was inserted twice")
         self.keys[record.node, record.run_key] = record
+        if record.kind == "manual":
+            self.manual[record.node, record.row] = record.run_key
         if record.kind != "scheduled":
             return
         seen = self.seen.get((record.node, record.schedule_id))
@@ -177,14 +181,16 @@ class Firing(Checker):
             del self.seen[place]
         for place in [place for place in self.keys if place[0] == record.node]:
             del self.keys[place]
+        for store, row in [place for place in self.manual if place[0] == record.node]:
+            del self.manual[store, row]
 
     def on_dropped(self, record: RowsDropped) -> None:
         """Retention: a manual run's key is remembered as long as its row. Scheduled ones stay behind their cursor."""
-        dropped = dict.fromkeys(record.rows)
-        self.dropped.update(dropped)
-        for place, row in list(self.keys.items()):
-            if row.kind == "manual" and place[0] == record.node and row.row in dropped:
-                del self.keys[place]
+        for row in record.rows:
+            self.dropped[row] = None
+            key = self.manual.pop((record.node, row), None)
+            if key is not None:
+                self.keys.pop((record.node, key), None)
 
     def on_schedule_kept(self, record: ScheduleKept) -> None:
         """A schedule of a restored store, or at the end."""
@@ -200,6 +206,8 @@ class Firing(Checker):
     def on_kept(self, record: RunKept) -> None:
         """A row of a restored store, or at the end."""
         self.keys.setdefault((record.node, record.run_key), record)
+        if record.kind == "manual":
+            self.manual[record.node, record.row] = record.run_key
         seen = self.seen.get((record.node, record.schedule_id))
         if seen is not None and record.kind == "scheduled":
             seen.fires.setdefault(record.fire_us, record.run_key)

@@ -28,13 +28,27 @@ class Lanes(Checker):
     """(node, incarnation, schedule) -> (row, attempt) -> pool."""
     open_rows: dict[str, dict[str, dict[int, None]]] = Factory(dict)
     """Store -> schedule -> rows that are not over."""
+    used: dict[tuple[str, int, str], int] = Factory(dict)
+    """(node, incarnation, pool) -> executions under way."""
     busy_until: dict[str, int] = Factory(dict)
     """When something of a schedule was last over."""
+    doubtful_at: dict[str, int] = Factory(dict)
+    """When a store last failed somebody."""
     slack_us: int = DECIDED_WITHIN_US
     sizes: dict[str, int] = Factory(dict)
+    widths: dict[str, int] = Factory(dict)
+    """Schedule -> how many of its runs may execute at once."""
+    limits: dict[str, int] = Factory(dict)
+    """Schedule -> how many runs its method executes at once, where there is a limit."""
 
     def __attrs_post_init__(self) -> None:
         self.sizes = dict(self.oracle.plan.pools)
+        for schedule_id, jobs in self.oracle.jobs.items():
+            self.widths[schedule_id] = max(lane_width(job.definition.overlap) for job in jobs)
+            limits = [job.behaviour.concurrency for job in jobs]
+            bounds = [limit for limit in limits if limit is not None]
+            if len(bounds) == len(limits):
+                self.limits[schedule_id] = max(bounds)
 
     def routes(self) -> Routes:
         """Executions and rows."""
@@ -56,40 +70,36 @@ class Lanes(Checker):
 
     def on_failed(self, record: Failed) -> None:
         """A run that may or may not be in the store holds its lane until that is known."""
-        for lane in self.open_rows.get(record.node, {}):
-            self.busy_until[lane] = record.at_us
+        self.doubtful_at[record.node] = record.at_us
 
     def on_node(self, record: NodeStarted) -> None:
         """Executions of earlier lives are over."""
         for key in [key for key in self.executing if key[0] == record.node and key[1] < record.incarnation]:
             del self.executing[key]
+        for place in [key for key in self.used if key[0] == record.node and key[1] < record.incarnation]:
+            del self.used[place]
 
     def on_started(self, record: ExecutionStarted) -> None:
         """One more: still within the lane of its schedule, and within its pool."""
         key = (record.node, record.incarnation, record.schedule_id)
         lane = self.executing.setdefault(key, {})
         lane[record.row, record.attempt] = record.pool
-        definitions = self.oracle.of_schedule(record.schedule_id)
-        if definitions and len(lane) > max(lane_width(d.overlap) for d in definitions):
+        if len(lane) > self.widths.get(record.schedule_id, len(lane)):
             what = f"{len(lane)} runs of {record.schedule_id} execute at once: {sorted(lane)}"
             self.report.add("OverlapRespected", record, what)
-        used = sum(
-            pool == record.pool
-            for (node, life, _), others in self.executing.items()
-            if (node, life) == (record.node, record.incarnation)
-            for pool in others.values()
-        )
+        place = (record.node, record.incarnation, record.pool)
+        used = self.used[place] = self.used.get(place, 0) + 1
         if used > self.sizes.get(record.pool, used):
             self.report.add("PoolRespected", record, f"{used} runs in pool {record.pool}")
-        limits = [job.behaviour.concurrency for job in self.oracle.plan.jobs if job.definition.id == record.schedule_id]
-        bounds = [limit for limit in limits if limit is not None]
-        if bounds and len(bounds) == len(limits) and len(lane) > max(bounds):
+        if len(lane) > self.limits.get(record.schedule_id, len(lane)):
             self.report.add("PoolRespected", record, f"{len(lane)} runs of the method of {record.schedule_id}")
 
     def on_ended(self, record: ExecutionEnded) -> None:
         """One less."""
         key = (record.node, record.incarnation, record.schedule_id)
-        self.executing.get(key, {}).pop((record.row, record.attempt), None)
+        pool = self.executing.get(key, {}).pop((record.row, record.attempt), None)
+        if pool is not None:
+            self.used[record.node, record.incarnation, pool] -= 1
         self.busy_until[record.schedule_id] = record.at_us
 
     # --- SkipHasCause -----------------------------------------------------------------------------------------
@@ -99,7 +109,8 @@ class Lanes(Checker):
         lane = self.open_rows.setdefault(record.node, {}).setdefault(record.schedule_id, {})
         if record.inserted and record.outcome == "skipped" and record.reason in ("overlap", "queue_full"):
             executing = [others for key, others in self.executing.items() if key[2] == record.schedule_id]
-            rested_us = record.at_us - self.busy_until.get(record.schedule_id, 0)
+            since_us = max(self.busy_until.get(record.schedule_id, 0), self.doubtful_at.get(record.node, 0))
+            rested_us = record.at_us - since_us
             if not lane and not any(executing) and rested_us > self.slack_us:
                 what = f"{record.schedule_id}@{record.fire_us} was skipped for {record.reason}, nothing was active"
                 self.report.add("SkipHasCause", record, what)

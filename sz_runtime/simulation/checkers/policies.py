@@ -37,7 +37,9 @@ class Standing:
     catch_up: str = ""
     catch_up_until_us: int = 0
     executed: int = 0
-    """Instants that the transaction at hand lets execute."""
+    """Instants that a transaction lets execute,"""
+    executed_in: int = 0
+    """and which one that is."""
     waiting: dict[int, bool] = Factory(dict)
     """Rows that are not over -> whether they count for the queue's limit."""
 
@@ -58,6 +60,22 @@ class Policies(Checker):
     at_work: dict[tuple[str, int, int], AtWork] = Factory(dict)
     asleep_us: dict[str, int] = Factory(dict)
     """How long each node has stood still, in all: what it owes may be that late."""
+    transaction: int = 0
+    open_limits: dict[str, int] = Factory(dict)
+    """Schedule -> how many of its runs may be open, where its policies bound that."""
+    timeouts: dict[str, int] = Factory(dict)
+    """Schedule -> its longest time-out, where it always has one."""
+
+    def __attrs_post_init__(self) -> None:
+        for schedule_id in self.oracle.jobs:
+            definitions = self.oracle.of_schedule(schedule_id)
+            overlaps = [d.overlap for d in definitions]
+            if not any(o.policy is OverlapPolicy.CANCEL_RUNNING for o in overlaps):
+                widths = [lane_width(o) + (o.limit if o.policy is OverlapPolicy.QUEUE else 0) for o in overlaps]
+                self.open_limits[schedule_id] = max(widths)
+            timeouts = [d.timeout_us for d in definitions if d.timeout_us is not None]
+            if len(timeouts) == len(definitions):
+                self.timeouts[schedule_id] = max(timeouts)
 
     def routes(self) -> Routes:
         """Rows, schedules, executions."""
@@ -80,8 +98,7 @@ class Policies(Checker):
 
     def on_committed(self, record: Committed) -> None:
         """A new transaction."""
-        for standing in self.standing.values():
-            standing.executed = 0
+        self.transaction += 1
 
     def on_put(self, record: SchedulePut) -> None:
         """An edit."""
@@ -131,10 +148,14 @@ class Policies(Checker):
             self._judge_queue(record, standing)
 
     def _judge_key(self, record: RunWritten, standing: Standing) -> None:
-        definitions = {id(d): d for d in (standing.definition, *self.oracle.of_schedule(record.schedule_id))}
-        keys = [run_key(d.id, nominal_key(d.trigger, record.fire_us)).hex() for d in definitions.values()]
-        if record.run_key not in keys:
-            what = f"{record.schedule_id}@{record.fire_us} has the run key {record.run_key[:8]}, not {keys[0][:8]}"
+        definition = standing.definition
+        own = run_key(definition.id, nominal_key(definition.trigger, record.fire_us)).hex()
+        if record.run_key == own:
+            return
+        # An edit writes what its predecessor's trigger made due.
+        others = self.oracle.of_schedule(record.schedule_id)
+        if record.run_key not in [run_key(d.id, nominal_key(d.trigger, record.fire_us)).hex() for d in others]:
+            what = f"{record.schedule_id}@{record.fire_us} has the run key {record.run_key[:8]}, not {own[:8]}"
             self.report.add("RunKeyDerived", record, what)
 
     def _judge_misfire(self, record: RunWritten, standing: Standing) -> None:
@@ -147,10 +168,12 @@ class Policies(Checker):
         grace_us = None if resumed else grace_of(misfire, misfire.policy)
         if grace_us is not None and late_us > grace_us:
             self.report.add("GraceRespected", record, f"{what}; its grace is {grace_us} us")
+        if standing.executed_in != self.transaction:
+            standing.executed_in, standing.executed = self.transaction, 0
         standing.executed += 1
-        policies = {misfire.policy.value, standing.catch_up}
-        # What passed in a pause and what passed after it are judged apart: each may have its newest.
-        most = misfire.max if MisfirePolicy.ALL in policies or "unknown" in policies else 2 if standing.catch_up else 1
+        # What passed in a pause and what passed after it are judged apart, each by its own policy.
+        policies = [misfire.policy.value, *((standing.catch_up,) if standing.catch_up else ())]
+        most = sum(misfire.max if policy in (MisfirePolicy.ALL, "unknown") else 1 for policy in policies)
         if standing.executed > most:
             what = f"{record.schedule_id} executes {standing.executed} instants of one gap, its policy says {most}"
             self.report.add("MisfireRespected", record, what)
@@ -171,10 +194,9 @@ class Policies(Checker):
 
     def _judge_queue(self, record: RunWritten, standing: Standing) -> None:
         """Catch-up and manual runs wait whatever the policy; the others only as many as it says."""
-        overlaps = [d.overlap for d in self.oracle.of_schedule(record.schedule_id)]
-        if not standing.waiting[record.row] or any(o.policy is OverlapPolicy.CANCEL_RUNNING for o in overlaps):
+        most = self.open_limits.get(record.schedule_id)
+        if most is None or len(standing.waiting) <= most or not standing.waiting[record.row]:
             return
-        most = max(lane_width(o) + (o.limit if o.policy is OverlapPolicy.QUEUE else 0) for o in overlaps)
         if sum(standing.waiting.values()) > most:
             what = f"{sum(standing.waiting.values())} runs of {record.schedule_id} are open, its policy allows {most}"
             self.report.add("QueueBounded", record, what)
@@ -203,11 +225,9 @@ class Policies(Checker):
 
     def on_started(self, record: ExecutionStarted) -> None:
         """The time-out runs from here."""
-        timeouts = [d.timeout_us for d in self.oracle.of_schedule(record.schedule_id)]
-        bounds = [timeout for timeout in timeouts if timeout is not None]
-        if bounds and len(bounds) == len(timeouts):
-            key = (record.node, record.row, record.attempt)
-            self.at_work[key] = AtWork(record.at_us + max(bounds), record)
+        timeout_us = self.timeouts.get(record.schedule_id)
+        if timeout_us is not None:
+            self.at_work[record.node, record.row, record.attempt] = AtWork(record.at_us + timeout_us, record)
 
     def on_cancel(self, record: CancelAsked) -> None:
         """It was asked."""
@@ -215,8 +235,7 @@ class Policies(Checker):
 
     def on_ended(self, record: ExecutionEnded) -> None:
         """TimeoutRespected: it ended before it had to be asked. Its lane is free before its outcome is durable."""
-        store = next(node.store for node in self.oracle.plan.nodes if node.name == record.node)
-        standing = self.standing.get((store, record.schedule_id))
+        standing = self.standing.get((self.oracle.stores[record.node], record.schedule_id))
         if standing is not None and record.how != "killed":
             standing.waiting.pop(record.row, None)
         work = self.at_work.pop((record.node, record.row, record.attempt), None)

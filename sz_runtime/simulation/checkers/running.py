@@ -41,6 +41,8 @@ class Row:
     """Attempt -> how its execution ended ("" while it goes on)."""
     best_fence: int = 0
     killed_at: int = -1
+    killed_in: int = 0
+    """The store's term when its execution vanished."""
 
 
 @define
@@ -49,10 +51,6 @@ class Running(Checker):
 
     rows: dict[tuple[str, int], Row] = Factory(dict)
     terms: dict[str, int] = Factory(dict)
-    stores: dict[str, str] = Factory(dict)
-
-    def __attrs_post_init__(self) -> None:
-        self.stores = {node.name: node.store for node in self.oracle.plan.nodes}
 
     def routes(self) -> Routes:
         """Rows, executions, terms."""
@@ -90,6 +88,9 @@ class Running(Checker):
             row.claims[record.attempt, record.fence] = self.terms.get(record.node, 0)
         if record.state == "done":
             self._judge_outcome(record, row)
+            if self.terms.get(record.node, 0) == row.killed_in:
+                # Given up by the life that it vanished with: the outcome was on its way before.
+                row.killed_at = -1
         row.state, row.outcome, row.attempt = record.state, record.outcome, record.attempt
         row.fence, row.failures, row.losses = record.fence, record.failures, record.losses
 
@@ -112,7 +113,7 @@ class Running(Checker):
 
     def on_started(self, record: ExecutionStarted) -> None:
         """An execution began: its claim is durable, it is the first of its attempt, and it was allowed."""
-        store = self.stores[record.node]
+        store = self.oracle.stores[record.node]
         what = f"row {record.row} of {record.schedule_id}, attempt {record.attempt}"
         row = self.rows.get((store, record.row))
         claimed_in = None if row is None else row.claims.get((record.attempt, record.fence))
@@ -155,13 +156,13 @@ class Running(Checker):
 
     def on_ended(self, record: ExecutionEnded) -> None:
         """An execution ended, or vanished with its process."""
-        row = self.rows.get((self.stores[record.node], record.row))
+        row = self.rows.get((self.oracle.stores[record.node], record.row))
         if row is None:
             return
         if record.attempt in row.started:
             row.started[record.attempt] = record.how
         if record.how == "killed" and row.state != "done" and row.attempt == record.attempt:
-            row.killed_at = record.at_us
+            row.killed_at, row.killed_in = record.at_us, self.terms.get(self.oracle.stores[record.node], 0)
 
     # --- restored and dropped rows, the end -------------------------------------------------------------------
 

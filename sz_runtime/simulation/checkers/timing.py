@@ -152,22 +152,19 @@ class Timing(Checker):
         if long_us > self.memory_us and record.reason not in BY_EDIT:
             self.report.add("UntrustedNeverFires", record, f"{what} was decided while the time was not trusted")
         belief.settle(record.at_us, self.oracle.plan.settings.clock_settle_us)
-        latest_us = self.oracle.utc_us(record.at_us) + belief.most_us(record.at_us, self.memory_us) + SLACK_US
+        latest_us = self.oracle.utc_us(record.at_us) + belief.accepted_us + SLACK_US
+        if record.decided_us > latest_us:
+            latest_us += belief.most_us(record.at_us, self.memory_us) - belief.accepted_us
         if record.decided_us > latest_us:
             ahead_us = record.decided_us - latest_us
             self.report.add("NoEarlyFire", record, f"{what} was decided by a clock {ahead_us} us further than allowed")
 
     def on_started(self, record: ExecutionStarted) -> None:
         """RetryNotEarly: a back-off is waited out, on a clock that nobody has touched."""
-        place = next(
-            ((store, record.row) for store in self._stores(record.node) if (store, record.row) in self.not_before), None
-        )
-        if place is None or record.node in self.touched:
+        waits = self.not_before.get((self.oracle.stores[record.node], record.row))
+        if waits is None or record.node in self.touched:
             return
-        not_before_us, writer = self.not_before[place]
+        not_before_us, writer = waits
         if writer == record.node and record.utc_us < not_before_us:
             what = f"row {record.row} began {not_before_us - record.utc_us} us before its back-off was over"
             self.report.add("RetryNotEarly", record, what)
-
-    def _stores(self, node: str) -> list[str]:
-        return [plan.store for plan in self.oracle.plan.nodes if plan.name == node]
