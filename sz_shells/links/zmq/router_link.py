@@ -156,7 +156,11 @@ class RouterLink:
     def _acceptable(self, frames: list[zmq.Frame], peer: bytes, key: str) -> bool:
         """Whether a message may be handed on; what may not is counted."""
         if peer not in self._connections:
-            connection = self._connections.spoke(int(frames[-1].get(zmq.SRCFD)), peer, key)
+            fd = _descriptor(frames[-1])
+            if fd is None:
+                self.counts["refused_ancient"] += 1
+                return False
+            connection = self._connections.spoke(fd, peer, key)
             # libzmq's own names begin with a zero. With a name of its choice a peer would get what is meant for
             # whoever had it before.
             if len(peer) != 5 or peer[0] != 0:
@@ -240,3 +244,12 @@ class RouterLink:
             await anyio.sleep(SWEEP_S)
             for connection in self._connections.too_silent():
                 self._cut(connection, "it said nothing")
+
+
+def _descriptor(frame: zmq.Frame) -> int | None:
+    """The connection that a frame came by. Peers of before ZMTP 2 have no such thing, and random bytes can look like
+    one of them: they are not heard, and cut for saying nothing."""
+    try:
+        return int(frame.get(zmq.SRCFD))
+    except zmq.ZMQError:
+        return None
