@@ -38,8 +38,8 @@ class Peer:
     """A handler made of a plain blocking socket, which can say whatever it likes."""
 
     def __init__(self, fleet: Fleet, handler_id: str, incarnation: int = 1) -> None:
-        self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
-        self.socket.linger = 0
+        self.socket = zmq.Context.instance().socket(zmq.DEALER, socket_class=zmq.Socket)
+        self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.connect(f"tcp://127.0.0.1:{fleet.port}")
         self.handler_id = handler_id
         self.incarnation = incarnation
