@@ -38,7 +38,8 @@ class Peer:
     """A handler made of a plain blocking socket, which can say whatever it likes."""
 
     def __init__(self, fleet: Fleet, handler_id: str, incarnation: int = 1) -> None:
-        self.socket = zmq.Context.instance().socket(zmq.DEALER, socket_class=zmq.Socket)
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+        self.socket = context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.connect(f"tcp://127.0.0.1:{fleet.port}")
         self.handler_id = handler_id
