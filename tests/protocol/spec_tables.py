@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from sz_protocol.kernel.moves import as_markdown
-from sz_protocol.machines import execution, leases, membership, monotonic, recovery, scheduling, workers
+from sz_protocol.machines import attachment, execution, leases, membership, monotonic, recovery, scheduling, workers
 
 SPECS = Path(__file__).parents[2] / "specs"
 PAGES = ("scheduling.md", "execution.md", "remote.md")
@@ -16,6 +16,7 @@ TABLES = {
     "membership": as_markdown(membership.MOVES),
     "handlers": as_markdown(workers.MOVES),
     "leases": as_markdown(leases.MOVES),
+    "attachment": as_markdown(attachment.MOVES),
 }
 MARKS = re.compile(r"<!-- moves: (\w+) -->\n.*?<!-- /moves -->", re.DOTALL)
 
