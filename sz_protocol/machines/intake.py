@@ -106,7 +106,8 @@ class Intake:
                     effects += self.holding.stop(*stop, CancelReason.SUPERSEDED)
                     effects += _turn_away(run, code, session)
         if starts:
-            effects.append(StartRuns(tuple(starts)))
+            # First of all: one of the others may be the order to stop what has just begun.
+            effects.insert(0, StartRuns(tuple(starts)))
         if taken:
             effects.append(Send(SERVER, Accept(session.number, tuple(taken))))
         return effects

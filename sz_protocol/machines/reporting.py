@@ -78,13 +78,15 @@ class Reporting:
         if not self.unkept or (failing and (len(self.gate) or now.mono_us < self.keep_at_us)):
             return []
         orders: list[Keep] = []
-        for reports in self._parcels(self.unkept, 1 if failing else len(self.unkept)):
+        for reports in self._parcels(self.unkept, MOST_TOGETHER if failing else len(self.unkept)):
             self.last_op += 1
             keys = tuple((report.row, report.attempt) for report in reports)
             for key in keys:
                 del self.unkept[key]
             self.gate.hold(self.last_op, keys)
             orders.append(Keep(self.last_op, reports))
+            if failing:
+                break
         return orders
 
     def on_kept(self, answer: Kept) -> list[Publish]:

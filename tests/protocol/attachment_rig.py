@@ -39,7 +39,7 @@ from sz_protocol.messages import (
     Welcome,
 )
 from sz_protocol.messages import Reject as RejectMessage
-from sz_protocol.notices import Notice
+from sz_protocol.notices import Attached, Notice
 from sz_protocol.records import Outcome
 
 LEASE_US, HEARTBEAT_US = 10 * SECOND_US, SECOND_US
@@ -118,6 +118,8 @@ class Checks:
                 self.stopped = True
             case CancelRun(row=row, attempt=attempt):
                 assert (row, attempt) in self.executing, "a run that does not execute was cancelled"
+            case Publish(notice=Attached(session=session)):
+                self.granted.pop(session, None)
             case Publish():
                 pass
 
@@ -248,12 +250,13 @@ class Rig:
             self.pass_time(0.5)
         raise AssertionError("no Hello came")
 
-    def welcome(self, hello: Hello, session: int = 7, **more: Any) -> list[Effect]:
-        """Register it."""
+    def welcome(self, hello: Hello | int, session: int = 7, **more: Any) -> list[Effect]:
+        """Register it; also by its nonce."""
         self.session = session
         self.last_beat = 0
         values: dict[str, Any] = {"proto": 1, "heartbeat_us": HEARTBEAT_US, "lease_us": LEASE_US, "term": 1}
-        return self.hear(Welcome(hello.nonce, session, **(values | more)))
+        nonce = hello if isinstance(hello, int) else hello.nonce
+        return self.hear(Welcome(nonce, session, **(values | more)))
 
     def echo(self) -> None:
         """The server has heard the last beat."""

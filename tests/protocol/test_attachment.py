@@ -1,5 +1,7 @@
 """The handler's side: how it registers, takes runs and turns them away, by the rules of specs/remote.md."""
 
+from itertools import pairwise
+
 import pytest
 
 from sz_protocol.attaching import AttachmentSettings, offer_of
@@ -75,7 +77,7 @@ def test_att_1_an_unanswered_hello_is_said_again_for_ever_with_growing_full_jitt
             rig.take(Hello)
             rig.pass_time(0.1)
             times += [rig.now_us] * len(rig.take(Hello))
-        waits.append([after - before for before, after in zip(times, times[1:], strict=False)])
+        waits.append([after - before for before, after in pairwise(times)])
     longest = [max(column) for column in zip(*waits, strict=True)]
     assert all(wait >= 2 * SECOND_US - 100_000 for row in waits for wait in row), "an answer gets its time"
     assert longest[0] < 3.2 * SECOND_US
