@@ -168,6 +168,11 @@ class Rig:
         self.tell(handlers())
 
     @property
+    def state(self) -> str:
+        """Where the machine stands."""
+        return self.machine.state.name
+
+    @property
     def now(self) -> Now:
         """The clocks."""
         return Now(self.now_us, 1_700_000_000 * SECOND_US + self.now_us)

@@ -103,7 +103,7 @@ def test_att_5_an_outbox_that_cannot_keep_is_tried_again_while_results_go_out_lo
     rig.tell(KeepFailed(keep.op, "the disk is full"))
     assert rig.told(OutboxTroubled) == [OutboxTroubled("the disk is full", 1)]
     assert rows(rig.take(Results)) == [[1]], "to hold it back would not save it"
-    began_us, ops = rig.now_us, []
+    began_us, ops = rig.now_us, list[int]()
     while len(ops) < 6:
         rig.pass_time(0.1)
         for order in of_kind(rig.orders, Keep):
