@@ -138,8 +138,10 @@ class Execution:
         retry_at_us = self.writer.retry_at_us
         if self.table.placement.ready and self.state is ExecutionState.RUNNING and retry_at_us is None:
             return Wakeup(now.mono_us, WakeReason.BACKLOG)
-        at_us = [heap[0][0] for heap in (self.table.deadlines, self.table.placement.delayed) if heap]
-        at_us += [at for at in (retry_at_us, self.drain_until_us) if at is not None]
+        delayed = self.table.placement.delayed
+        delayed_us = delayed[0][0] if delayed else None
+        waits = (self.table.first_deadline(), delayed_us, retry_at_us, self.drain_until_us)
+        at_us = [at for at in waits if at is not None]
         return Wakeup(max(min(at_us), now.mono_us + 1), WakeReason.DEADLINE) if at_us else None
 
     def _on_event(self, event: Event, now: Now) -> list[Effect]:

@@ -32,6 +32,10 @@ STRENGTH = {
 """A stronger reason replaces a weaker one: after the two weakest another attempt may follow, after the others none."""
 
 
+Deadline = tuple[int, int, int, CancelReason | None]
+"""(When, on the monotonic clock, row, claim, why to stop it.)"""
+
+
 @frozen
 class Stranded:
     """An execution that would not stop: its outcome is recorded, its slot and its place in the lane stay taken, for
@@ -44,8 +48,8 @@ class Stranded:
 @define
 class RunTable:
     """`runs` holds every run that is not DONE; `executing` those that were handed to the executor, with the reason
-    if they were asked to stop; `deadlines` is a heap of (when, row, attempt, why to stop it): no reason means that
-    it was asked to stop and its grace is over, attempt 0 means whichever attempt."""
+    if they were asked to stop; `deadlines` is a heap: no reason means that it was asked to stop and its grace is over,
+    claim 0 means whichever claim."""
 
     runs: dict[int, Run] = Factory(dict)
     definitions: dict[int, Definition] = Factory(dict)
@@ -60,7 +64,7 @@ class RunTable:
     placement: Placement = Factory(Placement)
     paced: dict[str, int] = Factory(dict)
     """Schedule -> when, on the monotonic clock, its next catch-up run may start (POLICY-6)."""
-    deadlines: list[tuple[int, int, int, CancelReason | None]] = Factory(list)
+    deadlines: list[Deadline] = Factory(list)
     open: bool = False
     """Whether runs move forward: not before the last life's runs are known (RUN-6), nor while draining."""
 
@@ -203,7 +207,7 @@ class RunTable:
         if definition.timeout_us is None:
             return None
         deadline_us = now.mono_us + definition.timeout_us
-        heappush(self.deadlines, (deadline_us, run.row, run.attempt, CancelReason.TIMEOUT))
+        heappush(self.deadlines, (deadline_us, run.row, run.fence, CancelReason.TIMEOUT))
         return deadline_us
 
     @property
@@ -219,7 +223,7 @@ class RunTable:
             self.executing[run.row] = reason
         if before is not None:
             return False
-        heappush(self.deadlines, (now.mono_us + grace_us, run.row, run.attempt, None))
+        heappush(self.deadlines, (now.mono_us + grace_us, run.row, run.fence, None))
         return True
 
     def strand(self, run: Run) -> None:
@@ -254,12 +258,24 @@ class RunTable:
             heapify(self.deadlines)
         passed: list[tuple[Run, CancelReason | None]] = []
         while self.deadlines and self.deadlines[0][0] <= now.mono_us:
-            _, row, attempt, reason = heappop(self.deadlines)
-            run = self.runs.get(row)
-            # The time-out of an attempt is over with it: a run between two attempts has its back-off to wait out.
-            if run is not None and (not attempt or (attempt == run.attempt and row in self.executing)):
-                passed.append((run, reason))
+            deadline = heappop(self.deadlines)
+            if self._stands(deadline):
+                passed.append((self.runs[deadline[1]], deadline[3]))
         return passed
+
+    def first_deadline(self) -> int | None:
+        """When the first deadline passes that still means something; those at the top that do not are dropped, so that
+        nobody wakes for them."""
+        while self.deadlines and not self._stands(self.deadlines[0]):
+            heappop(self.deadlines)
+        return self.deadlines[0][0] if self.deadlines else None
+
+    def _stands(self, deadline: Deadline) -> bool:
+        """The time-out of an execution is over with it: a run between two attempts has its back-off to wait out, and a
+        claim that was given back takes its time-out along."""
+        _, row, claim, _ = deadline
+        run = self.runs.get(row)
+        return run is not None and (not claim or (claim == run.fence and row in self.executing))
 
 
 def _left_us(run: Run, deadline_us: int, now: Now) -> int:
