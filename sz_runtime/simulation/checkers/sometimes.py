@@ -100,7 +100,7 @@ class Sometimes(Checker):
             ExecutionEnded: lambda record: self.report.count(f"execution {record.how}"),
             CancelAsked: lambda record: self.report.count(f"cancel asked {record.reason}"),
             ClockChanged: self.on_clock,
-            Answered: lambda record: self.report.count(f"answered {record.answer} {record.detail}"[:40].strip()),
+            Answered: self.on_answered,
         }
 
     def on_run(self, record: RunWritten) -> None:
@@ -134,6 +134,11 @@ class Sometimes(Checker):
     def on_lost(self, record: TransactionLost) -> None:
         """Unsynced transactions that a crash took."""
         self.report.count("transaction torn" if record.torn else "transaction lost")
+
+    def on_answered(self, record: Answered) -> None:
+        """Answers, and refusals by their code."""
+        code = f" {record.detail}" if record.answer == "Refusal" else ""
+        self.report.count(f"answered {record.answer}{code}")
 
     def on_clock(self, record: ClockChanged) -> None:
         """Clocks."""
