@@ -117,7 +117,7 @@ class Checks:
             case Stop():
                 self.stopped = True
             case CancelRun(row=row, attempt=attempt):
-                assert (row, attempt) in self.executing, "a run that does not execute was cancelled"
+                assert (row, attempt) in self.started, "a run that was never started was cancelled"
             case Publish(notice=Attached(session=session)):
                 self.granted.pop(session, None)
             case Publish():
