@@ -162,8 +162,7 @@ class Execution:
             case RunsFound(runs=runs, schedules=schedules):
                 self._on_found(runs, schedules, now)
             case HandlersChanged():
-                for row in self.table.placement.learn(event):
-                    self.table.place(row, now, waited=True)
+                self.table.placement.pools.learn(event)
             case RunsVanished(runs=runs, reason=reason):
                 self._on_vanished(runs, reason, now)
             case RunsReturned(runs=runs):
@@ -195,13 +194,16 @@ class Execution:
     def _claim_ready(self) -> None:
         """Claim, in one write, runs whose turn has come (RUN-4)."""
         limit = self.settings.slice_instants
-        self.table.take_queued(limit)
         ready = self.table.placement.ready
-        if not ready or self.writer.retry_at_us is not None:
+        if self.writer.retry_at_us is not None:
             return
         claimed: list[Run] = []
         expected: list[int] = []
-        while ready and len(claimed) < limit:
+        while len(claimed) < limit:
+            if not ready:
+                self.table.take_queued(limit - len(claimed))
+            if not ready:
+                break
             row = ready.popleft()
             run = self.table.runs.get(row)
             if run is None or run.state is not RunState.PENDING:

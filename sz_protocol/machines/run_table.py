@@ -14,7 +14,8 @@ from sz_protocol.kernel.effects import CancelReason, StartRun
 from sz_protocol.kernel.events import MethodInfo
 from sz_protocol.kernel.now import SECOND_US, Now
 from sz_protocol.machines.completion import Completion
-from sz_protocol.machines.placement import Placement, Slot
+from sz_protocol.machines.placement import Placement
+from sz_protocol.machines.pools import Slot
 from sz_protocol.policy import lane_width
 from sz_protocol.records import Reason, Run, RunState
 from sz_protocol.routing import route_of, worker_pool

@@ -168,7 +168,7 @@ def _pool_ignored(original: Any) -> Any:
         infos = self.routes.candidates(route)
         if not infos:
             return False
-        self._take(row, infos[0])
+        self.occupy(row, infos[0])
         return True
 
     return take_slot
