@@ -338,7 +338,7 @@ class RunReport:
     incarnation: int
     outcome: Outcome
     reason: str
-    started_us: int
+    started_us: int | None
     finished_us: int
     result: str | None = None
     error: str | None = None

@@ -138,7 +138,9 @@ class Node:
     execution: Execution = Factory(
         lambda self: Execution(self.settings, self.rng, RunWriter(self.settings, self.ops)), takes_self=True
     )
-    retention: Retention = Factory(lambda self: Retention(self.settings, self.ops), takes_self=True)
+    retention: Retention = Factory(
+        lambda self: Retention(self.settings, self.ops, Random(self.rng.getrandbits(64))), takes_self=True
+    )
     membership: Telling | None = Factory(
         # A stream of its own: what handlers do must not shift the jitter of retries.
         lambda self: (

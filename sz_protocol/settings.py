@@ -13,7 +13,9 @@ class Settings:
     memory, read `page_rows` at a time and no further while more than `crowd_schedules` are there; at most
     `writes_in_flight` slices wait for the store at once.
     Execution: `late_us` is the delay from which a run counts as late; `loss_limit` crashes end a run as lost;
-    `cancel_grace_us` is how long a cancelled execution may take before its outcome is recorded without it.
+    `cancel_grace_us` is how long a cancelled execution may take before its outcome is recorded without it. A drain
+    gives what executes its own grace, then cancels it, records after `drain_cancel_us` what has not ended, and leaves
+    after another `drain_write_us` whatever the store does.
     Store: after a failure the node waits `store_retry_us`, doubling up to `store_retry_max_us`.
     Clock: a wall clock that jumps ahead by more than `clock_step_us` must hold for `clock_settle_us` before due
     times follow it. `retention_us`: how long finished rows stay (None: for ever), `retention_every_us` apart are
@@ -33,6 +35,8 @@ class Settings:
     late_us: int = SECOND_US
     loss_limit: int = 5
     cancel_grace_us: int = 10 * SECOND_US
+    drain_cancel_us: int = 5 * SECOND_US // 2
+    drain_write_us: int = 3 * SECOND_US // 2
     store_retry_us: int = SECOND_US // 4
     store_retry_max_us: int = 5 * SECOND_US
     clock_step_us: int = 2 * SECOND_US

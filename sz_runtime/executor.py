@@ -23,6 +23,8 @@ from sz_runtime.live_run import Board, LiveRun
 from sz_runtime.ports import Clock, Complete
 from sz_runtime.run_outcome import cancelled_unstarted, refused
 
+DEAF_S = 0.5
+"""How long the end of what was cancelled in vain is waited for once more."""
 _log = structlog.get_logger("schedulezero.executor")
 
 
@@ -91,15 +93,17 @@ class HandlerExecutor:
             self._start(effect, lanes)
 
     def close(self, timeout_s: float) -> bool:
-        """Cancel what waits and runs, and stop the threads. Blocks for at most `timeout_s`; False when some handler
-        would not end (its threads are daemons: the process can)."""
-        until_s = time.monotonic() + timeout_s
+        """Cancel what waits and runs, and stop the threads. Blocks for at most `timeout_s`, and hardly where everything
+        that still runs was cancelled before; False when some handler would not end (its threads are daemons: the
+        process can)."""
         if self._opened is None:
             return True
         self._closing = True
         self._unsubscribe()
         lanes = self._opened
         board = lanes.board
+        news = any(live.asked is None for live in list(board.running.values()))
+        until_s = time.monotonic() + (timeout_s if news else min(timeout_s, DEAF_S))
         for live in [*list(board.waiting.values()), *list(board.running.values())]:
             self._cancel(live.key, CancelReason.SHUTDOWN, lanes)
         board.flush()

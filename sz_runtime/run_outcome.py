@@ -85,7 +85,7 @@ def refused(row: int, attempt: int, reason: Reason, why: str, at_us: int) -> Run
         attempt=attempt,
         outcome=Outcome.FAILED,
         reason=reason.value,
-        started_us=at_us,
+        started_us=None,
         finished_us=at_us,
         error=clean(why),
         retryable=False,
@@ -94,7 +94,7 @@ def refused(row: int, attempt: int, reason: Reason, why: str, at_us: int) -> Run
 
 def cancelled_unstarted(row: int, attempt: int, reason: CancelReason, at_us: int) -> RunResult:
     """The handler was not called: the run was cancelled before its turn came."""
-    return RunResult(row, attempt, Outcome.CANCELLED, reason.value, at_us, at_us)
+    return RunResult(row, attempt, Outcome.CANCELLED, reason.value, None, at_us)
 
 
 def why_unstorable(value: Any) -> str:

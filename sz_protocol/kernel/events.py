@@ -77,14 +77,14 @@ class ReadFailed:
 @define(on_setattr=refuse, unsafe_hash=True)
 class RunResult:
     """How one execution ended. `outcome` is SUCCEEDED, FAILED or CANCELLED; `retryable` is False where another
-    attempt cannot help (unknown method, invalid parameters, a result that cannot be stored). `started_us` and
-    `finished_us` are UTC; `result` is JSON text."""
+    attempt cannot help (unknown method, invalid parameters, a result that cannot be stored). `started_us` (None: the
+    handler was never called) and `finished_us` are UTC; `result` is JSON text."""
 
     row: int
     attempt: int
     outcome: Outcome
     reason: str
-    started_us: int
+    started_us: int | None
     finished_us: int
     result: str | None = None
     error: str | None = None

@@ -39,7 +39,8 @@ def decide_completion(
     if cancelled is None and result.outcome is Outcome.CANCELLED and result.reason in _INTERRUPTIONS:
         return _interrupted(run, definition, result, now_us)
     if result.outcome is Outcome.SUCCEEDED:
-        reason = success_reason(run, result.started_us, settings.late_us + definition.spread_us)
+        started_us = result.finished_us if result.started_us is None else result.started_us
+        reason = success_reason(run, started_us, settings.late_us + definition.spread_us)
         return Completion(_done(run, result, Outcome.SUCCEEDED, reason), run.attempt)
     match cancelled:
         case CancelReason.REQUESTED | CancelReason.SUPERSEDED:

@@ -2,7 +2,8 @@
 
 Rules: specs/execution.md. RUN-1 a run ends once. RUN-2 a completion matches row and attempt. RUN-3 retries stay within
 policy. RUN-4 nothing starts before its claim is durable. RUN-5 a result is kept until it is durable. RUN-6 the running
-set is reconciled before anything new starts.
+set is reconciled before anything new starts. RUN-9 a drain ends in bounded time, and what it could not wait for is
+recorded.
 """
 
 from enum import Enum, auto
@@ -111,6 +112,7 @@ class Execution:
     )
     drain_until_us: int | None = None
     cancelled_all: bool = False
+    gave_up: bool = False
     outbox: list[FiringsSettled | FiringsUndone | ParkWanted | RunsLeftBehind | ResultsSettled] = Factory(list)
 
     # --- the interface ----------------------------------------------------------------------------------------
@@ -180,7 +182,8 @@ class Execution:
                 self.writer.ops.term = term
             case StopRequested(grace_us=grace_us):
                 self.table.open = False
-                self.drain_until_us = now.mono_us + grace_us
+                until_us = now.mono_us + grace_us
+                self.drain_until_us = until_us if self.drain_until_us is None else min(self.drain_until_us, until_us)
             case RunsRecovered() if self.state is ExecutionState.RUNNING:
                 # RUN-6: only now does anything move forward, in the order in which it was decided.
                 self.table.open = True
@@ -460,16 +463,26 @@ class Execution:
         effects = self.stopping.expire(now)
         for row in self.table.placement.pop_delayed(now):
             self.table.place(row, now, waited=True)
-        if self.drain_until_us is not None and now.mono_us >= self.drain_until_us and not self.cancelled_all:
-            self.cancelled_all = True
-            self.drain_until_us = now.mono_us + self.settings.cancel_grace_us
-            here = tuple(row for row in self.table.executing if row not in self.table.remote)
-            effects += self.stopping.stop(here, CancelReason.SHUTDOWN, now)
+        if self.drain_until_us is not None and now.mono_us >= self.drain_until_us:
+            effects += self._drain_on(now)
         return effects
 
+    def _drain_on(self, now: Now) -> list[Effect]:
+        """RUN-9: the grace is over, and what executes is cancelled; or that is over too, and it is recorded without."""
+        here = tuple(row for row in self.table.executing if row not in self.table.remote)
+        if not self.cancelled_all:
+            self.cancelled_all = True
+            self.drain_until_us = now.mono_us + self.settings.drain_cancel_us
+            return self.stopping.stop(here, CancelReason.SHUTDOWN, now)
+        if not self.gave_up:
+            self.gave_up = True
+            self.drain_until_us = now.mono_us + self.settings.drain_write_us
+            return self.stopping.give_up(here, now)
+        return []
+
     def _finish_drain(self, now: Now) -> list[Effect]:
-        """STOPPED once nothing executes and nothing waits for the store, or when both graces are over."""
-        over = self.cancelled_all and self.drain_until_us is not None and now.mono_us >= self.drain_until_us
+        """STOPPED once nothing executes and nothing waits for the store, or when every bound has passed."""
+        over = self.gave_up and self.drain_until_us is not None and now.mono_us >= self.drain_until_us
         if not over and (self.table.executes_here or not self.writer.idle or self.writer.ops.edits):
             return []
         self.state = move(MOVES, self.state, Drained())

@@ -2,17 +2,22 @@
 
 KEEP-1 no sweep makes an instant fire again: a row leaves the store only when it is DONE, and its schedule's cursor,
 which never regresses, has passed its fire time already. (The idempotency key of a manual run is remembered as long
-as its row.) KEEP-2 sweeps keep up with the rows that are made: a busy node sweeps more often.
+as its row.) KEEP-2 sweeps keep up with the rows that are made: a busy node sweeps more often. KEEP-3 the first sweep
+comes within a minute of the start, but not at once: a start has other things to do, and a node may never live long.
 """
+
+from random import Random
 
 from attrs import define
 
 from sz_protocol.changes import DropRuns
 from sz_protocol.kernel.effects import Effect, Write
 from sz_protocol.kernel.events import Event, RunsRecovered, StopRequested
-from sz_protocol.kernel.now import Now, WakeReason, Wakeup
+from sz_protocol.kernel.now import MINUTE_US, Now, WakeReason, Wakeup
 from sz_protocol.ops import Ops
 from sz_protocol.settings import Settings
+
+FIRST_WITHIN_US = MINUTE_US
 
 
 @define
@@ -21,6 +26,7 @@ class Retention:
 
     settings: Settings
     ops: Ops
+    rng: Random
     due_us: int | None = None
     claims: int = 0
     """How many claims had been made at the last sweep: no row is made without one."""
@@ -29,7 +35,8 @@ class Retention:
         """Take one fact."""
         match event:
             case RunsRecovered() if self.settings.retention_us is not None:
-                self.due_us = now.mono_us + self.settings.retention_every_us
+                within_us = min(FIRST_WITHIN_US, self.settings.retention_every_us)
+                self.due_us = now.mono_us + self.rng.randint(1, within_us)
             case StopRequested():
                 self.due_us = None
             case _ if self._due(now):

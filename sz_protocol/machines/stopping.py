@@ -35,7 +35,10 @@ class Stopping:
         """Stop what has passed a deadline."""
         effects: list[Effect] = []
         for run, reason in self.table.pop_deadlines(now):
-            effects += self._give_up(run, now) if reason is None else self.stop((run.row,), reason, now)
+            if reason is not None:
+                effects += self.stop((run.row,), reason, now)
+            elif self.table.executing.get(run.row) is not CancelReason.SHUTDOWN:
+                effects += self.give_up((run.row,), now)
         return effects
 
     def stop(self, rows: tuple[int, ...], reason: CancelReason, now: Now) -> list[Effect]:
@@ -71,11 +74,14 @@ class Stopping:
             self.table.apply(completions, now)
             self.writer.put(Save(completions))
 
+    def give_up(self, rows: tuple[int, ...], now: Now) -> list[Effect]:
+        """These were asked to stop and did not: record what they come to without them. In this life no other attempt
+        follows: this one is still executing, and holds its slot and its lane until it ends."""
+        return [effect for row in rows for effect in self._give_up(self.table.runs[row], now)]
+
     def _give_up(self, run: Run, now: Now) -> list[Effect]:
-        """It was asked to stop and did not: record its outcome without it. No other attempt follows: this one is
-        still executing, and holds its slot and its lane until it ends."""
         reason = self.table.executing.get(run.row)
-        if reason is None or reason is CancelReason.SHUTDOWN:
+        if reason is None:
             return []
         definition = self.table.definitions[run.row]
         result = RunResult(

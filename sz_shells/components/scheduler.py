@@ -27,8 +27,8 @@ from sz_shells.stores.named import make_store
 
 START_US = 120 * SECOND_US
 """Opening a large file, mending its schema, and storing a hundred thousand new schedules."""
-LEAVE_US = 25 * SECOND_US
-"""What follows the grace: cancelled handlers, their threads, the last commit."""
+LEAVE_US = 10 * SECOND_US
+"""What follows the grace: cancelled handlers, their threads, the last commit. Five seconds, if the store keeps up."""
 
 _log = structlog.get_logger("schedulezero.scheduler")
 

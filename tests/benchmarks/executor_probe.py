@@ -111,7 +111,7 @@ def single(backend: str, func: Callable[..., Any], runs: int = 1000) -> tuple[fl
         arrived = time.time_ns() // 1000
         for event in events:
             if isinstance(event, RunsFinished):
-                to_start.append((event.results[0].started_us - submitted) / 1000)
+                to_start.append(((event.results[0].started_us or arrived) - submitted) / 1000)
                 to_result.append((arrived - submitted) / 1000)
         sink.complete(events)
 

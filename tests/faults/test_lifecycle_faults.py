@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sz_protocol.messages import GetStatus, Status
-from sz_protocol.records import RunState
+from sz_protocol.records import Outcome, RunState
 from sz_shells.links.control_client import ControlClient, NoServer
 from sz_shells.links.unix_socket import ControlError
 from tests.faults.server import ROOT, Server
@@ -30,6 +30,11 @@ async def tick():
 @register_local("h")
 def deaf(seconds):
     time.sleep(seconds)
+
+@register_local("h")
+async def shielded(seconds):
+    with anyio.CancelScope(shield=True):
+        await anyio.sleep(seconds)
 """
 ODD = """
 import anyio
@@ -174,6 +179,25 @@ def test_a_second_sigterm_does_not_wait_for_deaf_handlers(plain_server: Server) 
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0
     assert time.monotonic() - begun < 8, "neither the ten seconds of grace nor the sixty of the handler"
+
+
+def test_run_9_sigterm_waits_for_deaf_handlers_no_longer_than_the_grace_and_five_seconds(server: Server) -> None:
+    more = "semantics: at_most_once, trigger: {type: interval, seconds: 1}"
+    server.write(
+        f"{{id: plain, handler_id: h, method: deaf, params: {{seconds: 60}}, {more}}}\n"
+        f"{{id: async, handler_id: h, method: shielded, params: {{seconds: 60}}, {more}}}",
+        grace="1s",
+        h=HANDLERS,
+    )
+    server.start()
+    executing = ("plain", "async")
+    server.wait_for(lambda: all(any(r.state is RunState.LEASED for r in server.runs(name)) for name in executing))
+    begun = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - begun < 1 + 5 + 3, "and some seconds for a busy machine"
+    for name in executing:
+        (cut,) = (run for run in server.runs(name) if run.outcome is Outcome.CANCELLED)
+        assert (cut.reason, cut.error) == ("shutdown", "the handler did not stop when it was asked to")
 
 
 def test_an_optional_component_that_keeps_dying_hinders_nobody(server: Server) -> None:

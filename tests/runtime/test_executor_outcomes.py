@@ -35,6 +35,7 @@ def test_an_async_and_a_plain_handler_succeed(rig: Rig) -> None:
 
     result = rig.run(waits, {"n": 3})
     assert (result.outcome, result.reason, result.result, result.error) == (Outcome.SUCCEEDED, "", '{"n":3}', None)
+    assert result.started_us is not None
     assert result.started_us < result.finished_us
     assert abs(result.started_us - rig.clock.now().utc_us) < 10_000_000
     assert rig.run(plain, {"n": 4}).result == "[4]"

@@ -218,7 +218,7 @@ def _loss_hidden(original: Any) -> Any:
 
 def _drain_does_not_wait(original: Any) -> Any:
     def finish(self: Execution, now: Any) -> Any:
-        self.drain_until_us, self.cancelled_all = now.mono_us, True
+        self.drain_until_us, self.cancelled_all, self.gave_up = now.mono_us, True, True
         return original(self, now)
 
     return finish
