@@ -289,9 +289,8 @@ class Carriage:
     def _fail(self, worker: Worker, lease: Lease, reason: Reason, error: str, now: Now) -> None:
         """It cannot be executed: its end, without an execution."""
         self._drop(worker, lease)
-        at_us = now.utc_us
         failed = RunResult(
-            lease.row, lease.attempt, Outcome.FAILED, reason.value, at_us, at_us, error=error, retryable=False
+            lease.row, lease.attempt, Outcome.FAILED, reason.value, None, now.utc_us, error=error, retryable=False
         )
         self.outbox.append(RunsFinished((failed,)))
 
@@ -303,8 +302,9 @@ def _orphan(session: Session, key: Key) -> Effect:
 
 def _result(lease: Lease, report: RunReport, now: Now) -> RunResult:
     """What a handler reports, within the limits of what can be: its clock need not be right, nor its manners."""
-    started_us = min(max(report.started_us, lease.since_us), now.utc_us)
-    finished_us = min(max(report.finished_us, started_us), now.utc_us)
+    first_us = max(lease.since_us, report.started_us or 0)
+    started_us = None if report.started_us is None else min(first_us, now.utc_us)
+    finished_us = min(max(report.finished_us, first_us), now.utc_us)
     known = report.outcome in _ENDS
     return RunResult(
         lease.row,
