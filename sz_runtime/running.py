@@ -10,7 +10,8 @@ import anyio.to_thread
 from sz_protocol.kernel.now import SECOND_US
 from sz_protocol.node import Node
 from sz_protocol.settings import Settings
-from sz_runtime.driver import Driver, Observer
+from sz_runtime.driver import Driver
+from sz_runtime.machine_loop import Observer
 from sz_runtime.ports import Clock, Executor, Store
 
 CLOSE_S = 5.0

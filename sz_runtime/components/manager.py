@@ -18,8 +18,8 @@ from sz_runtime.components.reloading import reload
 from sz_runtime.components.spawning import backend_here
 from sz_runtime.components.supervisor import Supervisor
 from sz_runtime.config.loaded import Config
-from sz_runtime.driver import Observer
 from sz_runtime.handlers import DEFAULT_REGISTRY, LocalHandlerRegistry
+from sz_runtime.machine_loop import Observer
 from sz_runtime.ports import Clock
 
 _log = structlog.get_logger("schedulezero.components")

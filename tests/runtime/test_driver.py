@@ -13,9 +13,10 @@ from sz_protocol.kernel.events import Event, RunsFinished, StopRequested
 from sz_protocol.kernel.now import Now, Wakeup
 from sz_protocol.records import Outcome, Reason, RunKind
 from sz_protocol.triggers import Interval
-from sz_runtime.driver import TURN_US, Driver
+from sz_runtime.driver import Driver
 from sz_runtime.executor import HandlerExecutor
 from sz_runtime.handlers import LocalHandlerRegistry
+from sz_runtime.machine_loop import TURN_US
 from sz_shells.stores.memory import MemoryStore
 from tests.runtime.driver_rig import MIDNIGHT_US, MINUTE, HandClock, bench
 
