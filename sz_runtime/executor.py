@@ -147,7 +147,9 @@ class HandlerExecutor:
         else:
             problem = method.plan.problem(start.params)
             if problem is None:
-                return LiveRun(start, method, self._clock, (start.row, start.attempt), hide=self._hide)
+                return LiveRun(
+                    start, method, self._clock, (start.row, start.attempt), hide=self._hide, tell=board.progress
+                )
             reason, why = Reason.INVALID_PARAMS, f"{start.handler_id}.{start.method}: {problem}"
         board.answer(refused(start.row, start.attempt, reason, why, now.utc_us), now)
         return None

@@ -46,6 +46,7 @@ class Watch:
             self._busy.wait()
             while not self._stop.wait(self._tick_s):
                 self._board.flush()
+                self._board.tell()
                 self._look()
                 if self._board.is_idle() and self._asked_at is None:
                     self._busy.clear()

@@ -9,7 +9,7 @@ import anyio
 from attrs import define, field
 
 from sz_protocol.kernel.effects import CancelReason, StartRun
-from sz_protocol.kernel.events import Event, RunResult, RunsFinished
+from sz_protocol.kernel.events import Event, RunProgress, RunResult, RunsFinished, RunsProgressed
 from sz_protocol.kernel.now import Now
 from sz_runtime.handlers import Method
 from sz_runtime.ports import Clock, Complete
@@ -18,14 +18,19 @@ from sz_runtime.run_context import RunContext
 Key = tuple[int, int]
 BATCH = 256
 MAX_HELD_US = 5_000
+PROGRESS_US = 250_000
+NOTE_LIMIT = 500
+"""Characters of a word of progress."""
+_READ_LIMIT = 10 * NOTE_LIMIT
 
 
 @define(eq=False)
 class LiveRun:
     """One run from its submission to its result. Implements the Execution of its context.
 
-    `hide` takes secrets out of the texts that it leaves. `asked` is set by the thread that cancels; `noticed` once the
-    handler could know: only then does a run count as cancelled, for a handler that never knew has done its whole work.
+    `hide` takes secrets out of the texts that it leaves, `tell` takes its words of progress. `asked` is set by the
+    thread that cancels; `noticed` once the handler could know: only then does a run count as cancelled, for a handler
+    that never knew has done its whole work.
     """
 
     start: StartRun
@@ -37,6 +42,7 @@ class LiveRun:
     noticed: bool = False
     scope: anyio.CancelScope | None = None
     hide: Callable[[str], str] = str
+    tell: "Callable[[RunProgress], None]" = lambda word: None
     _bell: threading.Event | None = field(default=None, init=False)
     _context: RunContext | None = field(default=None, init=False)
 
@@ -93,6 +99,14 @@ class LiveRun:
     def mono_us(self) -> int:
         return self.clock.now().mono_us
 
+    def tell_progress(self, note: str, percent: int | None) -> None:
+        self.tell(RunProgress(*self.key, clean(self.hide(note[:_READ_LIMIT]))[:NOTE_LIMIT], percent))
+
+
+def clean(text: str) -> str:
+    """Text that every store can hold: no lone surrogates, no NUL."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+
 
 def _copied(value: Any) -> Any:
     if isinstance(value, Mapping):
@@ -113,6 +127,8 @@ class Board:
         self._complete = complete
         self._results: deque[RunResult] = deque()
         self._oldest_us = 0
+        self._progress: dict[Key, RunProgress] = {}
+        self._progress_us = 0
 
     def is_idle(self) -> bool:
         """Nothing waits, runs or is to be handed in."""
@@ -131,6 +147,8 @@ class Board:
     def end(self, live: LiveRun, result: RunResult, now: Now) -> None:
         """A run has ended. Ignored when it was answered already, on its behalf."""
         if self.running.pop(live.key, None) is not None:
+            if self._progress:
+                self._progress.pop(live.key, None)
             self.answer(result, now)
 
     def answer(self, result: RunResult, now: Now) -> None:
@@ -138,6 +156,26 @@ class Board:
         if not self._results:
             self._oldest_us = now.mono_us
         self._results.append(result)
+
+    def progress(self, word: RunProgress) -> None:
+        """Tell the latest word of each run: at once after a while of silence, otherwise with the next `tell`."""
+        self._progress[word.row, word.attempt] = word
+        now_us = self.clock.now().mono_us
+        if now_us - self._progress_us >= PROGRESS_US:
+            self._progress_us = now_us
+            self.tell()
+
+    def tell(self) -> None:
+        """Hand in the latest words of runs that still execute. From any thread."""
+        if not self._progress:
+            return
+        words: list[RunProgress] = []
+        for key in list(self._progress):
+            word = self._progress.pop(key, None)
+            if word is not None and key in self.running:
+                words.append(word)
+        if words:
+            self._complete((RunsProgressed(tuple(words)),))
 
     def flush_is_due(self, now: Now) -> bool:
         """A full batch, or one that was held for some milliseconds."""

@@ -42,6 +42,10 @@ class Execution(Protocol):
         """The node's monotonic clock."""
         ...
 
+    def tell_progress(self, note: str, percent: int | None) -> None:
+        """Tell it, now or soon; the latest counts."""
+        ...
+
 
 CURRENT_RUN: ContextVar[Execution | None] = ContextVar("schedulezero_run", default=None)
 """Set by the executor around every run; tasks that a handler starts inherit it."""
@@ -125,6 +129,15 @@ class RunContext:
         reason = self.cancel_reason
         if reason is not None:
             raise RunCancelled(f"asked to stop: {reason.value}")
+
+    def progress(self, note: str = "", percent: int | None = None) -> None:
+        """Say how far this run is: whoever watches sees the latest word. Call it as often as you like, in plain and
+        async handlers alike: it never blocks, and is told at most a few times a second. Raises ValueError for a percent
+        that is no whole number from 0 to 100."""
+        if percent is not None and (type(percent) is not int or not 0 <= percent <= 100):
+            raise ValueError(f"percent is {percent!r}, but has to be a whole number from 0 to 100")
+        if self._execution is not None:
+            self._execution.tell_progress(str(note), percent)
 
     def sleep(self, seconds: float) -> None:
         """Sleep in a plain function; raises RunCancelled as soon as the run is asked to stop. Blocks its thread: async

@@ -11,7 +11,7 @@ from typing import Any
 from sz_protocol.kernel.effects import CancelReason
 from sz_protocol.kernel.events import RunResult
 from sz_protocol.records import Outcome, Reason
-from sz_runtime.live_run import LiveRun
+from sz_runtime.live_run import LiveRun, clean
 from sz_runtime.run_context import DoNotRetry, RunCancelled
 
 RESULT_LIMIT = 64 * 1024
@@ -111,11 +111,6 @@ def describe(error: BaseException, hide: Callable[[str], str]) -> str:
         return clean(hide(_described(error, hide)))[:ERROR_LIMIT]
     except Exception as broken:  # a foreign exception may be broken in any way
         return f"an exception that cannot be described ({type(broken).__name__})"
-
-
-def clean(text: str) -> str:
-    """Text that every store can hold: no lone surrogates, no NUL."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
 def _described(error: BaseException, hide: Callable[[str], str]) -> str:

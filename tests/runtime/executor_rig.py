@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any
 
 from sz_protocol.kernel.effects import CancelReason, CancelRun, StartRun, StartRuns
-from sz_protocol.kernel.events import Event, HandlersChanged, RunResult, RunsFinished
+from sz_protocol.kernel.events import Event, HandlersChanged, RunProgress, RunResult, RunsFinished, RunsProgressed
 from sz_protocol.records import RunKind
 from sz_runtime.executor import HandlerExecutor
 from sz_runtime.handlers import LocalHandlerRegistry
@@ -26,6 +26,7 @@ class Rig:
         self.results: list[RunResult] = []
         self.batches: list[int] = []
         self.changes: list[HandlersChanged] = []
+        self.progress: list[RunProgress] = []
         self.must_end = True
         self._arrived = threading.Condition()
         self._rows = 0
@@ -49,6 +50,8 @@ class Rig:
                     self.results += event.results
                 elif isinstance(event, HandlersChanged):
                     self.changes.append(event)
+                elif isinstance(event, RunsProgressed):
+                    self.progress += event.progress
             self._arrived.notify_all()
 
     def handler(self, func: Callable[..., Any], **options: Any) -> None:
