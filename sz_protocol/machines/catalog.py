@@ -313,17 +313,21 @@ class Catalog:
         return [Write(op, changes, self.ops.term)]
 
     def _on_written(self, job: Job, schedules: tuple[Schedule, ...]) -> list[Effect]:
+        again = tuple(edit.schedule.id for edit in job.edits if edit.partial)
+        if again:
+            job.chunks.insert(1, again)
+        whole = [schedule for schedule, edit in zip(schedules, job.edits, strict=True) if not edit.partial]
         added = sum(edit.expected_us is None for edit in job.edits)
         if isinstance(job.task, Retire):
-            job.counted = evolve(job.counted, retired=len(schedules))
+            job.counted = evolve(job.counted, retired=len(whole))
         else:
-            job.counted = evolve(job.counted, added=added, changed=len(schedules) - added)
+            job.counted = evolve(job.counted, added=added, changed=len(whole) - added)
         self.outbox.append(SchedulesStored(schedules))
         runs = tuple(run for edit in job.edits for run in edit.runs)
         effects: list[Effect] = [Publish(RunsRecorded(runs))] if runs else []
-        effects += [Publish(notice) for notice in map(_standing_notice, schedules) if notice is not None]
+        effects += [Publish(notice) for notice in map(_standing_notice, whole) if notice is not None]
         if isinstance(job.task, Unpark):
-            free = [schedule for schedule in schedules if schedule.state is not ScheduleState.QUARANTINED]
+            free = [schedule for schedule in whole if schedule.state is not ScheduleState.QUARANTINED]
             effects += [Publish(ScheduleUnparked(schedule.id)) for schedule in free]
         job.next_chunk()
         return effects + self._work(job)

@@ -3,7 +3,7 @@
 CAT-1 an edit keeps the cursor; only a changed trigger moves it to the present, and what was due under the old one
 and undecided is recorded as superseded. CAT-4 nothing that was due disappears without a row. CAT-7 what needs a present
 that nobody knows is settled when the time is known (TIME-5). CAT-8 a due time that was stored under other zone data is
-computed anew.
+computed anew. CAT-9 an edit visits a bounded number of instants: what passed before them is accounted for in steps.
 """
 
 from collections.abc import Callable
@@ -17,16 +17,27 @@ from sz_protocol.kernel.now import Now
 from sz_protocol.policy import no_such_method, spread_offset
 from sz_protocol.records import UNSETTLED_US, Outcome, Reason, Run, RunState, Schedule, ScheduleState, run_key
 from sz_protocol.routing import Routes
-from sz_protocol.triggers import CannotAdvance, Date, missed, next_fire, nominal_key
+from sz_protocol.triggers import (
+    CannotAdvance,
+    Date,
+    Missed,
+    is_quick,
+    missed,
+    missed_in_part,
+    next_fire,
+    nominal_key,
+)
 
 
 @frozen
 class Edit:
-    """A schedule as it is to be stored, the cursor that the stored one must have, and rows for the ledger."""
+    """A schedule as it is to be stored, the cursor that the stored one must have, and rows for the ledger. `partial`:
+    it accounts for the oldest of what passed and changes nothing else; the edit that was wanted is still to be made."""
 
     schedule: Schedule
     expected_us: int | None
     runs: tuple[Run, ...] = ()
+    partial: bool = False
 
 
 @frozen
@@ -103,6 +114,9 @@ def edit_retire(existing: Schedule, context: Context) -> Edit | None:
     may never come back."""
     if existing.state is ScheduleState.RETIRED:
         return None
+    step = _step(existing, existing, Reason.RETIRED, context)
+    if step is not None:
+        return step
     reason = f"no longer in {existing.source}"
     retired = _stand_still(existing, ScheduleState.RETIRED, reason, context)
     retired, runs = _carry_on(existing, retired, Reason.RETIRED, context)
@@ -145,7 +159,7 @@ def edit_unpark(existing: Schedule, context: Context) -> Edit | None:
     if existing.state is not ScheduleState.PARKED:
         return None
     edit = _go_on(existing, evolve(existing, rev=existing.rev + 1), None, context)
-    return None if edit.schedule.state is ScheduleState.PARKED else edit
+    return None if edit.schedule.state is ScheduleState.PARKED and not edit.partial else edit
 
 
 def edit_settle(existing: Schedule, context: Context) -> Edit | None:
@@ -183,6 +197,10 @@ def _go_on(existing: Schedule, edited: Schedule, reason: Reason | None, context:
     now = context.now
     runs: tuple[Run, ...] = ()
     unsettled = existing.next_due_us == UNSETTLED_US or not existing.created_us
+    if reason is not None or (unsettled and now.trusted):
+        step = _step(existing, edited, reason or Reason.UNTRUSTED_TIME, context)
+        if step is not None:
+            return step
     if not now.trusted and (unsettled or reason is not None):
         if reason is not None:
             edited, runs = _carry_on(existing, edited, reason, context)
@@ -208,28 +226,57 @@ def _past_date(schedule: Schedule, context: Context) -> tuple[Run, ...]:
     return (_row(schedule, trigger.at_us, Outcome.MISSED, Reason.PAST_AT_CREATION, context),)
 
 
+def _present_us(existing: Schedule, edited: Schedule, context: Context) -> int:
+    """Where an edit that brings the cursor to the present takes it. The same trigger keeps what is not due yet for
+    want of its spread."""
+    same = existing.definition.trigger == edited.definition.trigger
+    spread_us = spread_offset(existing.uid, edited.definition.spread_us) if same else 0
+    return max(existing.cursor_us, context.now.utc_us - spread_us)
+
+
 def _carry_on(
     existing: Schedule, edited: Schedule, reason: Reason, context: Context
 ) -> tuple[Schedule, tuple[Run, ...]]:
-    """The cursor brought to the present, and rows for what it passes on the way. The same trigger keeps what is not
-    due yet for want of its spread."""
+    """The cursor brought to the present, and rows for what it passes on the way."""
     if not existing.created_us:
         return edited, ()
-    same = existing.definition.trigger == edited.definition.trigger
-    spread_us = spread_offset(existing.uid, edited.definition.spread_us) if same else 0
-    cursor_us = max(existing.cursor_us, context.now.utc_us - spread_us)
-    return evolve(edited, cursor_us=cursor_us), _passed(existing, reason, context, cursor_us)
-
-
-def _passed(schedule: Schedule, reason: Reason, context: Context, until_us: int) -> tuple[Run, ...]:
-    """Rows for the instants after the cursor and up to `until_us` that nothing else will account for."""
-    if schedule.next_due_us is None or until_us <= schedule.cursor_us:
-        return ()
-    keep = 0 if reason is Reason.UNTRUSTED_TIME else context.enumerate_instants
+    cursor_us = _present_us(existing, edited, context)
+    if existing.next_due_us is None or cursor_us <= existing.cursor_us:
+        return evolve(edited, cursor_us=cursor_us), ()
     try:
-        passed = missed(schedule.definition.trigger, schedule.cursor_us, until_us, keep)
+        passed = missed(existing.definition.trigger, existing.cursor_us, cursor_us, _most_rows(reason, context))
     except CannotAdvance:
-        return ()
+        return evolve(edited, cursor_us=cursor_us), ()
+    return evolve(edited, cursor_us=cursor_us), _rows(existing, passed, reason, context)
+
+
+def _step(existing: Schedule, edited: Schedule, reason: Reason, context: Context) -> Edit | None:
+    """CAT-9: one row for the oldest of what passed, where it is too much for one edit; None where it is not."""
+    if not existing.created_us or existing.next_due_us is None:
+        return None
+    trigger, until_us = existing.definition.trigger, _present_us(existing, edited, context)
+    if is_quick(trigger, existing.cursor_us, until_us):
+        return None
+    try:
+        passed, reach_us = missed_in_part(trigger, existing.cursor_us, until_us, _most_rows(reason, context))
+        if reach_us >= until_us:
+            return None
+        following = next_fire(trigger, reach_us)
+    except CannotAdvance:
+        return None
+    next_due_us = existing.next_due_us
+    if following is not None and next_due_us != UNSETTLED_US:
+        next_due_us = following + spread_offset(existing.uid, existing.definition.spread_us)
+    moved = evolve(existing, rev=existing.rev + 1, cursor_us=reach_us, next_due_us=next_due_us)
+    return Edit(moved, existing.cursor_us, _rows(existing, passed, reason, context), partial=True)
+
+
+def _most_rows(reason: Reason, context: Context) -> int:
+    return 0 if reason is Reason.UNTRUSTED_TIME else context.enumerate_instants
+
+
+def _rows(schedule: Schedule, passed: Missed, reason: Reason, context: Context) -> tuple[Run, ...]:
+    """Rows for instants that nothing else will account for."""
     rows = [_row(schedule, at_us, Outcome.SKIPPED, reason, context) for at_us in passed.kept]
     if passed.dropped and passed.first_dropped_us is not None:
         folded = _row(schedule, passed.first_dropped_us, Outcome.SKIPPED, reason, context)

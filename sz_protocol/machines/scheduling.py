@@ -11,7 +11,6 @@ time that was stored under other zone data fires nothing: it is computed anew fi
 from bisect import bisect_right
 from enum import Enum, auto
 from heapq import heappop, heappush
-from itertools import islice
 
 from attrs import Factory, define, evolve
 from attrs.setters import frozen as refuse
@@ -43,10 +42,7 @@ from sz_protocol.queries import DueSchedules, SchedulesById
 from sz_protocol.records import UNSETTLED_US, Schedule, ScheduleState
 from sz_protocol.routing import Routes
 from sz_protocol.settings import Settings
-from sz_protocol.triggers import CannotAdvance, Unreadable, countable, fires_between, missed, next_fire
-
-MOST_VISITED = 5000
-"""So many instants of a trigger that cannot be counted (any, all) are visited in one slice."""
+from sz_protocol.triggers import CannotAdvance, Unreadable, missed_in_part, next_fire
 
 
 class SchedulingState(Enum):
@@ -381,40 +377,24 @@ def enumerate_passed(paged: Paged, window_us: int, until_us: int, cap: int) -> P
     """The undecided instants up to `until_us` (inclusive): the latest one by one, those beyond `cap` and those
     before `window_us` counted. Of a trigger that cannot be counted only the oldest ones, where there are very many:
     the rest stays a backlog. Raises CannotAdvance."""
-    definition = paged.schedule.definition
-    keep = max(cap, definition.misfire.max)
-    if not countable(definition.trigger):
-        ahead = fires_between(definition.trigger, paged.cursor_us + 1, until_us + 1)
-        oldest = tuple(islice(ahead, keep + MOST_VISITED))
-        if len(oldest) == keep + MOST_VISITED:
-            return _all_folded(oldest[:MOST_VISITED], window_us)
+    trigger, misfire = paged.schedule.definition.trigger, paged.schedule.definition.misfire
     after_us = paged.cursor_us
-    expired = None
+    passed = Passed(())
     if after_us < window_us:
-        expired = missed(definition.trigger, after_us, window_us, 0)
-        after_us = window_us
-    recent = missed(definition.trigger, after_us, until_us, keep)
-    return Passed(
-        recent.kept,
+        expired, after_us = missed_in_part(trigger, after_us, window_us, 0)
+        passed = evolve(
+            passed,
+            expired=expired.dropped,
+            expired_from_us=expired.first_dropped_us or 0,
+            expired_until_us=expired.last_dropped_us or 0,
+        )
+        if after_us < window_us:
+            return passed
+    recent, _ = missed_in_part(trigger, after_us, until_us, max(cap, misfire.max))
+    return evolve(
+        passed,
+        instants=recent.kept,
         folded=recent.dropped,
         folded_from_us=recent.first_dropped_us or 0,
         folded_until_us=recent.last_dropped_us or 0,
-        expired=expired.dropped if expired else 0,
-        expired_from_us=(expired.first_dropped_us or 0) if expired else 0,
-        expired_until_us=(expired.last_dropped_us or 0) if expired else 0,
-    )
-
-
-def _all_folded(instants: tuple[int, ...], window_us: int) -> Passed:
-    """Instants of which none is among the latest."""
-    old = bisect_right(instants, window_us)
-    expired, folded = instants[:old], instants[old:]
-    return Passed(
-        (),
-        folded=len(folded),
-        folded_from_us=folded[0] if folded else 0,
-        folded_until_us=folded[-1] if folded else 0,
-        expired=len(expired),
-        expired_from_us=expired[0] if expired else 0,
-        expired_until_us=expired[-1] if expired else 0,
     )

@@ -7,7 +7,6 @@ What can be counted is found by counting (`_leap`), in a time that hardly depend
 """
 
 from bisect import bisect_left, bisect_right
-from collections import deque
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import islice
@@ -18,7 +17,7 @@ import attrs
 from .errors import CannotAdvance, CannotRead
 from .instants import DAY_S, DEFAULT_ANCHOR_US, FIRST_US, LAST_US, SECOND_US, to_us, wall_datetime
 from .local_fires import LocalFires, of_calendar, of_cron
-from .records import AllOf, AnyOf, Calendar, Cron, Date, EveryNth, Except, Interval, Trigger, Unreadable, countable
+from .records import AllOf, AnyOf, Calendar, Cron, Date, EveryNth, Except, Interval, Trigger, Unreadable
 from .zones import zone
 
 ALL_OF_STEPS: Final = 10_000
@@ -40,16 +39,6 @@ class _Budget:
             raise CannotAdvance(self.after_us, f"the triggers of all did not coincide within {ALL_OF_STEPS} steps")
 
 
-@attrs.frozen
-class Missed:
-    """What was due in a stretch of time: the latest instants, ascending, and what lies before them, counted."""
-
-    kept: tuple[int, ...]
-    dropped: int
-    first_dropped_us: int | None
-    last_dropped_us: int | None
-
-
 def next_fire(trigger: Trigger, after_us: int) -> int | None:
     """The first fire strictly after `after_us`; None when there is none any more.
 
@@ -67,28 +56,13 @@ def fires_between(trigger: Trigger, from_us: int, to_us: int) -> Iterator[int]:
         fire_us = _next(trigger, fire_us, to_us - 1)
 
 
-def missed(trigger: Trigger, after_us: int, until_us: int, keep: int) -> Missed:
-    """What fired after `after_us` and up to and with `until_us`: the latest `keep` instants, and exact counts.
-
-    Any and all are walked through. All others are counted, in a time that grows with `keep` and with the months between
-    (an interval's with neither).
-    """
-    if countable(trigger):
-        total = count(trigger, after_us + 1, until_us + 1)
-        kept = _latest(trigger, after_us + 1, until_us + 1, total, min(keep + 1, total))
-    else:
-        total, tail = 0, deque[int](maxlen=keep + 1)
-        for fire_us in fires_between(trigger, after_us + 1, until_us + 1):
-            total += 1
-            tail.append(fire_us)
-        kept = list(tail)
-    if total <= keep:
-        return Missed(tuple(kept), 0, None, None)
-    return Missed(tuple(kept[1:]), total - keep, _next(trigger, after_us, until_us), kept[0])
+def fires_within(trigger: Trigger, after_us: int, until_us: int) -> int | None:
+    """The first fire strictly after `after_us` and up to and with `until_us`."""
+    return _next(trigger, after_us, until_us)
 
 
-def _latest(trigger: Trigger, from_us: int, to_us: int, total: int, keep: int) -> list[int]:
-    """The last `keep` of the `total` fires with from_us <= fire < to_us."""
+def latest(trigger: Trigger, from_us: int, to_us: int, total: int, keep: int) -> list[int]:
+    """The last `keep` of the `total` fires with from_us <= fire < to_us; not for any and all."""
     from_us, to_us = within(trigger, from_us, to_us)
     match trigger:
         case _ if not keep:

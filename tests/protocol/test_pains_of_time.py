@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from sz_protocol.commands import Applied, Apply, Pause, Resume
+from sz_protocol.commands import Applied, Apply, Command, Done, Pause, Resume
 from sz_protocol.definition import Definition, Misfire, MisfirePolicy, Overlap, OverlapPolicy
 from sz_protocol.kernel.now import DAY_US, HOUR_US, MINUTE_US, SECOND_US
 from sz_protocol.policy import spread_offset
@@ -90,6 +90,26 @@ def test_pain_12_two_hundred_thousand_missed_instants_are_decided_in_small_steps
     assert sum(run.count for run in folded if run.reason == Reason.WINDOW) == sum(
         at_us <= bench.now.utc_us - DAY_US for at_us in due
     )
+
+
+SLOW = AnyOf((Cron("*/2 * * * * *"), Cron("*/3 * * * * *")))
+"""Neither member is rare: what passed has to be visited."""
+
+
+@pytest.mark.parametrize("command", [Resume("s"), Apply((every(60),)), Apply((), prune=True)])
+def test_pain_12_cat_9_an_edit_after_a_long_pause_accounts_for_it_in_steps(command: Command) -> None:
+    bench = bench_with(Definition("s", "h", "m", SLOW))
+    bench.ask(Pause("s"))
+    cursor_us = bench.store.schedules["s"].cursor_us
+    bench.pass_us(DAY_US)
+    answer = bench.ask(command)
+    rows = [run for run in bench.store.ledger() if run.decided_us == bench.now.utc_us]
+    assert answer in (Done(), Applied(changed=1), Applied(retired=1))
+    assert accounted(rows) == len(list(fires_between(SLOW, cursor_us + 1, bench.now.utc_us + 1))) == 57_600
+    assert 4 < sum(run.count > 1 for run in rows) < 40, "each step folds some thousands"
+    assert sum(run.count == 1 for run in rows) == 100
+    assert bench.store.schedules["s"].cursor_us == bench.now.utc_us
+    assert {run.reason for run in rows} < {Reason.PAUSED, Reason.SUPERSEDED, Reason.RETIRED}
 
 
 def test_pain_13_catching_up_is_bounded_in_number_and_in_rate() -> None:

@@ -230,7 +230,7 @@ SCHEDULING = (
     mutant(
         "resume_swallows_what_was_missed",
         "what passed during a pause has no row after the resume",
-        (schedule_edits, "_passed", _resume_swallows),
+        (schedule_edits, "_rows", _resume_swallows),
     ),
     mutant(
         "redeploy_resets_cursor",
