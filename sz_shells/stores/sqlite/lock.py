@@ -12,9 +12,10 @@ from sz_runtime.ports import StoreError, StoreInUse
 
 
 class FileLock:
-    """An exclusive lock on `path`; the file says which process holds it. Raises StoreInUse, StoreError."""
+    """An exclusive lock on `path`; the file says which process holds it. Raises StoreInUse, StoreError, which call the
+    holder a `who`."""
 
-    def __init__(self, path: Path, guarded: Path) -> None:
+    def __init__(self, path: Path, guarded: Path, who: str = "server") -> None:
         try:
             self._fd: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
@@ -26,7 +27,7 @@ class FileLock:
         except BlockingIOError:
             holder = _read_holder(self._fd)
             self.release()
-            raise StoreInUse(f"{guarded} is in use by another server ({holder}); stop it first") from None
+            raise StoreInUse(f"{guarded} is in use by another {who} ({holder}); stop it first") from None
         except OSError as error:
             self.release()
             raise StoreError(f"{guarded} cannot be locked: {error.strerror}: {path}") from error

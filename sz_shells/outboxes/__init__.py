@@ -1,0 +1,1 @@
+"""Where a handler's process keeps results until its server has acknowledged them."""
