@@ -70,6 +70,11 @@ class Routes:
         """Whether somebody who can execute its method is known, here or away for the moment."""
         return bool(self.candidates(route_of(definition)))
 
+    def knows_the_same_as(self, other: "Routes") -> bool:
+        """Whether the same may fire, wherever there is room for it now."""
+        mine, theirs = self.change, other.change
+        return mine.expecting is theirs.expecting and mine.methods == theirs.methods
+
     def _look_up(self, route: Route) -> tuple[MethodInfo, ...]:
         handler_id, method, tags, elsewhere = route
         if handler_id == ANY_HANDLER:

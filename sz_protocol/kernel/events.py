@@ -305,12 +305,13 @@ class StopAssigned:
 
 @frozen
 class LeasedRun:
-    """A run that a worker was executing in an earlier life of this node."""
+    """A run that a worker was executing in an earlier life of this node. `exclusive` as in its definition."""
 
     worker: str
     row: int
     attempt: int
     fence: int
+    exclusive: bool = False
 
 
 @frozen

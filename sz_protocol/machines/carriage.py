@@ -55,8 +55,9 @@ class Carriage:
             return []
         taken: list[Lease] = []
         for run in runs:
-            lease = Lease(name, run.row, run.attempt, run.fence, LeaseState.QUEUED, run, weigh(run.params))
+            lease = Lease(name, run.row, run.attempt, run.fence, LeaseState.QUEUED, run, run.exclusive)
             self._add(worker, lease)
+            lease.weight = weigh(run.params)
             if lease.weight > MOST_WEIGHT:
                 self._fail(worker, lease, Reason.INVALID_PARAMS, "its params are too large to be sent", now)
             else:
@@ -85,7 +86,6 @@ class Carriage:
                 late.append(lease)
                 continue
             session.sent += 1
-            lease.session = session.id
             ready.append(lease)
         self._return(worker, late, "its time was over before it could be sent")
         return self._dispatch(worker, session, ready, now)
@@ -121,6 +121,9 @@ class Carriage:
                 effects += self._dispatch(worker, worker.session, leases, now)
         for lease in self.leases.pop_stops(now):
             effects += self._say_stop(lease, now)
+        for lease in self.leases.pop_orphans(now):
+            worker = self.workers.all[lease.worker]
+            self.vanish(worker, [lease], f"handler {worker.id!r} came back without it")
         for lease in self.leases.pop_waiting(now):
             self._return(self.workers.all[lease.worker], [lease], "its handler has room for no more")
         return effects
@@ -149,9 +152,11 @@ class Carriage:
 
     # --- a new session ----------------------------------------------------------------------------------------
 
-    def take_stock(self, worker: Worker, session: Session, same_life: bool, now: Now) -> list[Effect]:
+    def take_stock(
+        self, worker: Worker, session: Session, same_life: bool, old_until_us: int, now: Now
+    ) -> list[Effect]:
         """MEMB-6, MEMB-9: what the handler has is adopted, what it should have and has not is lost, what it has and
-        should not have is stopped."""
+        should not have is stopped. `old_until_us` is when the lease of the life before this one is over."""
         effects: list[Effect] = []
         vanished: list[Lease] = []
         queued: list[Lease] = []
@@ -169,6 +174,9 @@ class Carriage:
                 queued.append(lease)
             elif lease.state is LeaseState.QUEUED:
                 queued.append(lease)
+            elif lease.exclusive and not same_life and lease.state is not LeaseState.REPORTED:
+                if lease.state is not LeaseState.ORPHANED:
+                    self.leases.orphan(lease, old_until_us)
             elif lease.state is not LeaseState.REPORTED:
                 vanished.append(lease)
         worker.unsent.clear()

@@ -142,8 +142,9 @@ class Catalog:
             case ParkWanted(schedule_ids=ids) | SettleWanted(schedule_ids=ids):
                 effects += self._work(Job(event, chunks=deque([ids])))
             case HandlersChanged():
-                self.routes = Routes(event)
-                effects += self._list(Job(Unpark()), SchedulesPage(limit=CHUNK, states=(ScheduleState.PARKED,)))
+                before, self.routes = self.routes, Routes(event)
+                if before is None or not self.routes.knows_the_same_as(before):
+                    effects += self._list(Job(Unpark()), SchedulesPage(limit=CHUNK, states=(ScheduleState.PARKED,)))
             case StopRequested():
                 self.stopping = True
                 waiting, self.waiting = self.waiting, []

@@ -230,6 +230,8 @@ class Execution:
             case ClaimsRead(claim=claim, stored=stored):
                 return self._on_claims_read(claim, stored, now)
             case Overtaken(runs=runs):
+                # Nothing will ever come of these results: their workers need not keep them.
+                self.outbox.append(ResultsSettled(tuple((run.row, run.attempt) for run in runs)))
                 return [effect for run in runs for effect in self._void(run, "result", now)]
             case Fenced():
                 return self._step_down()
@@ -395,7 +397,7 @@ class Execution:
                 continue
             if run.worker and self.settings.remote:
                 self.table.resume(run, now)
-                left.append(LeasedRun(run.worker, run.row, run.attempt, run.fence))
+                left.append(LeasedRun(run.worker, run.row, run.attempt, run.fence, definition.exclusive))
             else:
                 lost.append(decide_loss(run, definition, self.settings, self.rng, now.utc_us))
         if left:
@@ -417,7 +419,10 @@ class Execution:
         for run in self._current(runs):
             definition = self.table.definitions[run.row]
             asked = self.table.executing[run.row]
-            if asked in (None, CancelReason.SHUTDOWN, CancelReason.TIMEOUT):
+            if isinstance(definition.trigger, Unreadable):
+                # Whether it may be repeated stands where this version cannot read it: as in `_on_found`.
+                self.table.drop(run, now)
+            elif asked in (None, CancelReason.SHUTDOWN, CancelReason.TIMEOUT):
                 completions.append(decide_loss(run, definition, self.settings, self.rng, now.utc_us, reason))
             else:
                 gone = RunResult(
@@ -435,10 +440,12 @@ class Execution:
         returned: list[Completion] = []
         for run in self._current(runs):
             asked = self.table.executing[run.row]
-            if asked is not None and asked is not CancelReason.SHUTDOWN:
-                returned.append(decide_stop(run, asked, now.utc_us))
-            else:
+            if asked in (None, CancelReason.SHUTDOWN, CancelReason.TIMEOUT):
                 returned.append(decide_revoke(run, now.utc_us + self.settings.return_pause_us))
+            else:
+                returned.append(decide_stop(run, asked, now.utc_us))
+        for row, attempt in runs:
+            self.table.ended_at_last(row, attempt, now)
         if returned:
             self._save(returned, now)
 

@@ -8,8 +8,9 @@ acknowledged, before execution has settled it.
 from collections import deque
 from collections.abc import Iterable
 from enum import Enum, auto
+from heapq import heappop, heappush
 
-from attrs import Factory, define
+from attrs import Factory, define, frozen
 
 from sz_protocol.kernel.effects import CancelReason, StartRun
 from sz_protocol.kernel.moves import Moves, allows, move
@@ -30,14 +31,21 @@ SETTLED = 10_000
 
 
 class LeaseState(Enum):
-    """QUEUED was not begun, whatever was sent. SENT is on its way. ACCEPTED is with the handler. REPORTED has its
-    result, which execution has not settled yet. LEFT was with the handler when the last life of this node ended."""
+    """QUEUED was not begun, whatever was sent. SENT is on its way. ACCEPTED is with the handler. LEFT was with the
+    handler when the last life of this node ended. ORPHANED is exclusive, and was with a life of the handler that
+    another one has replaced. REPORTED has its result, which execution has not settled yet."""
 
     QUEUED = auto()
     SENT = auto()
     ACCEPTED = auto()
-    REPORTED = auto()
     LEFT = auto()
+    ORPHANED = auto()
+    REPORTED = auto()
+
+
+@frozen
+class Replaced:
+    """Verdict: another life of the handler is here, and does not have it; the old one may be executing it yet."""
 
 
 MOVES: Moves[LeaseState] = {
@@ -51,6 +59,11 @@ MOVES: Moves[LeaseState] = {
     (LeaseState.SENT, HeldRun): LeaseState.ACCEPTED,
     (LeaseState.ACCEPTED, HeldRun): LeaseState.ACCEPTED,
     (LeaseState.LEFT, HeldRun): LeaseState.ACCEPTED,
+    (LeaseState.ORPHANED, HeldRun): LeaseState.ACCEPTED,
+    (LeaseState.SENT, Replaced): LeaseState.ORPHANED,
+    (LeaseState.ACCEPTED, Replaced): LeaseState.ORPHANED,
+    (LeaseState.LEFT, Replaced): LeaseState.ORPHANED,
+    (LeaseState.ORPHANED, Replaced): LeaseState.ORPHANED,
     # A new session of the same life does not list it: it was not begun, and since that life has let go of the session
     # in which it was sent, it will not be.
     (LeaseState.SENT, Hello): LeaseState.QUEUED,
@@ -58,6 +71,7 @@ MOVES: Moves[LeaseState] = {
     (LeaseState.SENT, RunReport): LeaseState.REPORTED,
     (LeaseState.ACCEPTED, RunReport): LeaseState.REPORTED,
     (LeaseState.LEFT, RunReport): LeaseState.REPORTED,
+    (LeaseState.ORPHANED, RunReport): LeaseState.REPORTED,
 }
 """What is refused, returned, vanished or settled has no lease any more."""
 
@@ -66,8 +80,7 @@ MOVES: Moves[LeaseState] = {
 @define(eq=False)
 class Lease:
     """One attempt of one run with one worker. `first` and `delivery` are the numbers of its first and its latest
-    hand-over (0: none in this life), `session` is the one in which it took credit, `since_us` (UTC) when it was first
-    sent (0: nobody knows)."""
+    hand-over (0: none in this life), `since_us` (UTC) is when it was first sent (0: nobody knows)."""
 
     worker: str
     row: int
@@ -75,10 +88,10 @@ class Lease:
     fence: int
     state: LeaseState
     start: StartRun | None = None
+    exclusive: bool = False
     weight: int = 0
     first: int = 0
     delivery: int = 0
-    session: int = 0
     since_us: int = 0
     stop: CancelReason | None = None
     note: str = ""
@@ -129,6 +142,8 @@ class Leases:
     """(when to ask again, what)."""
     waiting: deque[tuple[int, Lease]] = Factory(deque)
     """(when to wait for credit no longer, what)."""
+    orphans: list[tuple[int, int, Lease]] = Factory(list)
+    """A heap of (when the lease of its old life is over, fence, what)."""
 
     def add(self, lease: Lease) -> None:
         """A run begins its way."""
@@ -214,6 +229,20 @@ class Leases:
                 found.append(lease)
         return found
 
+    def orphan(self, lease: Lease, until_us: int) -> None:
+        """Its old life has it until then."""
+        lease.move(Replaced())
+        heappush(self.orphans, (until_us, lease.fence, lease))
+
+    def pop_orphans(self, now: Now) -> list[Lease]:
+        """What no old life can be executing any more."""
+        found: list[Lease] = []
+        while self.orphans and self.orphans[0][0] <= now.mono_us:
+            lease = heappop(self.orphans)[2]
+            if lease.state is LeaseState.ORPHANED and self.lives(lease):
+                found.append(lease)
+        return found
+
     def next_us(self) -> int | None:
         """When something of all this may have to be done."""
         heads: list[int] = []
@@ -223,6 +252,8 @@ class Leases:
             heads.append(self.stops[0][0])
         if self.waiting:
             heads.append(self.waiting[0][0])
+        if self.orphans:
+            heads.append(self.orphans[0][0])
         return min(heads) if heads else None
 
     # --- what was settled -------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from enum import Enum, auto
 from random import Random
 from typing import Any
 
-from attrs import Factory, define
+from attrs import Factory, define, evolve
 
 from sz_protocol.commands import HandlersListed, HandlerState, ListHandlers
 from sz_protocol.kernel.effects import Effect, Publish, Reply, Send
@@ -205,7 +205,8 @@ class Membership:
             worker = self._known(left.worker, now)
             if allows(HANDLER_MOVES, worker.state, LeftBehind()):
                 self._move(worker, LeftBehind(), now)
-            self.carriage.leave(worker, Lease(left.worker, left.row, left.attempt, left.fence, LeaseState.LEFT))
+            lease = Lease(left.worker, left.row, left.attempt, left.fence, LeaseState.LEFT, exclusive=left.exclusive)
+            self.carriage.leave(worker, lease)
             worker.heard_us = now.mono_us
             self.workers.look_again(worker)
 
@@ -296,9 +297,9 @@ class Membership:
         """The first message of a session: its handler has the Welcome, and so its Hello was no old one."""
         hello = session.hello
         worker = self._known(hello.handler_id, now)
-        before = worker.hello
+        before, old_until_us = worker.hello, worker.heard_us + self.settings.lease_us
         self.workers.end_session(worker)
-        del self.workers.offered[session.life]
+        del self.workers.offered[session.call]
         self.workers.sessions[session.id] = (worker, session)
         worker.session, worker.key, worker.hello = session, session.key, hello
         worker.gone_us, worker.heard_us = None, now.mono_us
@@ -308,7 +309,7 @@ class Membership:
             self.changed = True
         self._move(worker, Joined(), now)
         same_life = before is not None and before.incarnation == hello.incarnation
-        effects = self.carriage.take_stock(worker, session, same_life, now)
+        effects = self.carriage.take_stock(worker, session, same_life, old_until_us, now)
         self.workers.look_again(worker)
         notice = HandlerRegistered(
             worker.id,
@@ -328,9 +329,8 @@ class Membership:
             why = self.registration.decide_key(session.hello, session.key)
             if not why:
                 continue
-            reject = Reject(RejectCode.NOT_ALLOWED, why, self.settings.lease_us, session=session.id)
-            effects.append(Send(session.sender, reject))
-            effects += self.registration.rejected(session.hello.handler_id, reject, now)
+            reject = Reject(RejectCode.NOT_ALLOWED, why, self.settings.lease_us)
+            effects += self._turn_away(session, reject, now)
             if worker is None:
                 self.workers.forget_offer(session)
                 continue
@@ -339,6 +339,11 @@ class Membership:
             self.carriage.return_unsent(worker, why)
             self.workers.look_again(worker)
         return effects
+
+    def _turn_away(self, session: Session, reject: Reject, now: Now) -> list[Effect]:
+        """Tell somebody why his session is none any more."""
+        reject = evolve(reject, session=session.id)
+        return [Send(session.sender, reject), *self.registration.rejected(session.hello.handler_id, reject, now)]
 
     # --- messages of sessions ---------------------------------------------------------------------------------
 
@@ -354,6 +359,11 @@ class Membership:
         worker, session = known
         effects: list[Effect] = []
         if worker is None:
+            # Others may have joined since it was offered.
+            reject = self.registration.decide_place(session.hello, now)
+            if reject is not None:
+                self.workers.forget_offer(session)
+                return self._turn_away(session, reject, now)
             worker, effects = self._join(session, now)
         silent_us, worker.heard_us = now.mono_us - worker.heard_us, now.mono_us
         if worker.state is HandlerState.SUSPECT:

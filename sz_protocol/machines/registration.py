@@ -13,7 +13,7 @@ from attrs import Factory, define, evolve
 from sz_protocol.kernel.effects import Effect, Publish, Send
 from sz_protocol.kernel.events import AllowedKey, KeysChanged, MethodInfo
 from sz_protocol.kernel.now import SECOND_US, Now
-from sz_protocol.machines.workers import Session, Workers, life_of
+from sz_protocol.machines.workers import Session, Workers, call_of
 from sz_protocol.messages import HANDLER_PROTO, Hello, Reject, RejectCode, Welcome
 from sz_protocol.notices import HandlerRejected, Ignored
 from sz_protocol.ops import Ops
@@ -42,12 +42,12 @@ class Allowance:
     _whole_us: dict[str | bytes, int] = Factory(dict)
     _whole_before_us: dict[str | bytes, int] = Factory(dict)
 
-    def take(self, name: str | bytes, now: Now) -> bool:
-        """Take one, if one is left."""
+    def take(self, name: str | bytes, now: Now, heads: int = 1) -> bool:
+        """Take one, if one is left; a name that stands for several gets as much as several."""
         found = self._whole_us.get(name)
         if found is None:
             found = self._whole_before_us.get(name, 0)
-        whole_us = max(found, now.mono_us) + self.every_us
+        whole_us = max(found, now.mono_us) + self.every_us // heads
         if whole_us - now.mono_us > self.every_us * self.burst:
             return False
         self._whole_us[name] = whole_us
@@ -70,7 +70,10 @@ class Registration:
     issued: int = 0
     each: Allowance = Factory(lambda: Allowance(HELLO_EVERY_US, HELLO_BURST))
     in_all: Allowance = Factory(
-        lambda self: Allowance(max(5 * SECOND_US // self.settings.workers, 1000), self.settings.workers + HELLO_BURST),
+        # All that may be registered at once, and again within five seconds.
+        lambda self: Allowance(
+            min(5 * SECOND_US // self.settings.workers, SECOND_US // 10), self.settings.workers + HELLO_BURST
+        ),
         takes_self=True,
     )
     complaints: Allowance = Factory(lambda: Allowance(SECOND_US // 10, 100))
@@ -95,15 +98,16 @@ class Registration:
 
     def on_hello(self, sender: bytes, hello: Hello, key: str, now: Now, closed: Reject | None) -> list[Effect]:
         """A session, or the reason why not; `closed` is a reason that holds for everybody now."""
-        if not (self.each.take(key or sender, now) and self.in_all.take("", now)):
+        heads = len((self.allowed or {}).get(key, ())) or 1
+        if not (self.each.take(key or sender, now, heads) and self.in_all.take("", now)):
             return self.complain("Hello", "its sender, or all of them together, say it too often", now)
         reject = closed or self.decide_hello(hello, key) or self.decide_place(hello, now)
         if reject is not None:
             reject = evolve(reject, nonce=hello.nonce)
             return [Send(sender, reject), *self.rejected(hello.handler_id, reject, now)]
         worker = self.workers.all.get(hello.handler_id)
-        for known in (worker.session if worker is not None else None, self.workers.offered.get(life_of(hello))):
-            if known is not None and (known.sender, known.key, known.hello.nonce) == (sender, key, hello.nonce):
+        for known in (worker.session if worker is not None else None, self.workers.offered.get(call_of(hello))):
+            if known is not None and (known.sender, known.key, known.call) == (sender, key, call_of(hello)):
                 # The same Hello came twice.
                 return [Send(sender, self._welcome(known))]
         return [Send(sender, self._welcome(self._offer(sender, hello, key, now)))]
@@ -156,16 +160,16 @@ class Registration:
         """A session for this life. It counts from its first message on: until then the Hello may be an old one that
         was late on its way, and must not take the place of the session that is (MEMB-6, MEMB-9)."""
         offered = self.workers.offered
-        before = offered.get(life_of(hello))
+        before = offered.get(call_of(hello))
         if before is not None:
             self.workers.forget_offer(before)
-        elif len(offered) >= self.settings.workers:
+        elif len(offered) >= 2 * self.settings.workers:
             self.workers.forget_offer(next(iter(offered.values())))
         listed = {(held.row, held.attempt): held for held in (*hello.unacked, *hello.executing)}
         until_us = now.mono_us + self.settings.lease_us
         kept = evolve(hello, executing=(), unacked=())
         session = Session(self._session_id(), sender, key, kept, until_us, listed, hello.executing)
-        offered[session.life] = session
+        offered[session.call] = session
         self.workers.sessions[session.id] = (None, session)
         return session
 

@@ -19,7 +19,7 @@ from sz_protocol.machines.pools import Slot
 from sz_protocol.policy import lane_width
 from sz_protocol.records import Reason, Run, RunState
 from sz_protocol.routing import route_of, worker_pool
-from sz_protocol.triggers import Date
+from sz_protocol.triggers import Date, Unreadable
 
 STRENGTH = {
     None: 0,
@@ -82,6 +82,8 @@ class RunTable:
         its delay is over, whatever the wall clock says by now."""
         run = self.runs.get(row)
         if not self.open or run is None or run.state is not RunState.PENDING or not self.placement.has_turn(run):
+            return
+        if isinstance(self.definitions[row].trigger, Unreadable):
             return
         if not waited:
             until_us = max(now.mono_us + self._wait_us(run, now), self._paced_us(run, now))

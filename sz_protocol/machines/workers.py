@@ -20,6 +20,9 @@ from sz_protocol.messages import Bye, Drain, HeldRun, Hello
 from sz_protocol.routing import worker_pool
 from sz_protocol.settings import Settings
 
+Call = tuple[str, int, int]
+"""(handler id, incarnation, nonce): one Hello, however often it comes."""
+
 LISTED_METHODS = 10_000
 """Names of methods in one list of handlers, all handlers together."""
 
@@ -94,9 +97,9 @@ class Session:
     sent: int = 0
 
     @property
-    def life(self) -> tuple[str, int]:
-        """Whose it is."""
-        return life_of(self.hello)
+    def call(self) -> Call:
+        """What it answers."""
+        return call_of(self.hello)
 
 
 @define(eq=False)
@@ -137,8 +140,8 @@ class Workers:
     all: dict[str, Worker] = Factory(dict)
     sessions: dict[int, tuple[Worker | None, Session]] = Factory(dict)
     """By id; no worker: it is only offered."""
-    offered: dict[tuple[str, int], Session] = Factory(dict)
-    """Offered sessions by life, oldest first."""
+    offered: dict[Call, Session] = Factory(dict)
+    """Offered sessions by what they answer, oldest first."""
     watch: list[tuple[int, str]] = Factory(list)
 
     def silence_us(self) -> int:
@@ -155,7 +158,7 @@ class Workers:
 
     def forget_offer(self, session: Session) -> None:
         """Take back a session that nobody used."""
-        del self.offered[session.life], self.sessions[session.id]
+        del self.offered[session.call], self.sessions[session.id]
 
     def end_session(self, worker: Worker) -> None:
         """Whoever speaks in it from here on is a stranger."""
@@ -224,9 +227,9 @@ class Workers:
         return tuple(_status(self.all[name], now, most) for name in known)
 
 
-def life_of(hello: Hello) -> tuple[str, int]:
-    """Whose Hello it is: a handler, and which start of it."""
-    return hello.handler_id, hello.incarnation
+def call_of(hello: Hello) -> Call:
+    """Which Hello of which start of which handler."""
+    return hello.handler_id, hello.incarnation, hello.nonce
 
 
 def offers_of(hello: Hello) -> tuple[MethodInfo, ...]:
