@@ -33,7 +33,8 @@ class Pause:
 
 @frozen
 class Resume:
-    """Fire again. `missed` says what becomes of the instants that passed meanwhile. Answer: Done | Refusal."""
+    """Fire again. `missed` says what becomes of the instants that passed meanwhile. Answer: Done (detail: what that
+    leaves out all the same, for a person) | Refusal."""
 
     schedule_id: str
     missed: MisfirePolicy = MisfirePolicy.SKIP

@@ -191,7 +191,11 @@ def _to_come(evidence: Evidence) -> tuple[str, str, list[str]]:
 
 def _stands_still(schedule: Schedule, zone: str) -> list[str]:
     since = f"The schedule is {schedule.state} since {show_time(schedule.since_us, zone)}"
-    return [f"{since}: {schedule.reason}." if schedule.reason else f"{since}.", STILL[schedule.state]]
+    told = [f"{since}: {schedule.reason}." if schedule.reason else f"{since}.", STILL[schedule.state]]
+    if schedule.paused_us is not None:
+        why = f" ({schedule.paused_reason})" if schedule.paused_reason else ""
+        told.append(f"It is paused since {show_time(schedule.paused_us, zone)}{why}, and will be when it comes back.")
+    return told
 
 
 def _undecided(evidence: Evidence) -> tuple[str, str, list[str]]:

@@ -51,7 +51,8 @@ class Schedule:
     spread, None when nothing is to come, UNSETTLED_US when that can be said only once the time is known; stores index
     it for ACTIVE schedules. `created_us` is 0 for one that was created before the time was known. `rev` counts edits.
     `since_us` says when the state began and `reason` why. Instants at or before `catch_up_until_us` follow the policy
-    `catch_up` instead of the definition's (set when a pause ends).
+    `catch_up` instead of the definition's (set when a pause ends). `paused_us` is there for one that was paused when it
+    was RETIRED: since when, and `paused_reason` why; so it comes back.
     """
 
     uid: str
@@ -67,6 +68,8 @@ class Schedule:
     reason: str = ""
     catch_up: MisfirePolicy | None = None
     catch_up_until_us: int = 0
+    paused_us: int | None = None
+    paused_reason: str = ""
 
     @property
     def id(self) -> str:
@@ -89,6 +92,8 @@ class Schedule:
             reason,
             self.catch_up,
             self.catch_up_until_us,
+            self.paused_us,
+            self.paused_reason,
         )
 
 

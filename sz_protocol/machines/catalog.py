@@ -12,7 +12,7 @@ from attrs import Factory, define, evolve, frozen
 
 from sz_protocol.changes import Change, InsertRuns, PutSchedules
 from sz_protocol.commands import Applied, Apply, Command, Done, Pause, Refusal, RefusalCode, Resume, RunNow, Trigger
-from sz_protocol.definition import Definition
+from sz_protocol.definition import Definition, MisfirePolicy
 from sz_protocol.kernel.effects import Effect, Publish, Read, Reply, Write
 from sz_protocol.kernel.events import (
     Commanded,
@@ -30,6 +30,7 @@ from sz_protocol.kernel.events import (
     WriteFailed,
 )
 from sz_protocol.kernel.now import Now, WakeReason, Wakeup
+from sz_protocol.machines.backlog import left_out
 from sz_protocol.machines.schedule_edits import (
     Context,
     Edit,
@@ -43,7 +44,7 @@ from sz_protocol.machines.schedule_edits import (
 )
 from sz_protocol.notices import Ignored, RunsRecorded, ScheduleParked, ScheduleQuarantined, ScheduleUnparked
 from sz_protocol.ops import Ops
-from sz_protocol.policy import no_such_method
+from sz_protocol.policy import no_such_method, spread_offset
 from sz_protocol.queries import ScheduleIds, SchedulesById, SchedulesPage
 from sz_protocol.records import Run, RunKind, RunState, Schedule, ScheduleState, run_key
 from sz_protocol.routing import Routes
@@ -95,6 +96,8 @@ class Job:
     recorded: dict[bytes, None] = Factory(dict)
     """Run keys of rows that the ledger has already."""
     tries: int = 0
+    detail: str = ""
+    """What the answer says beside that it is done."""
 
     def next_chunk(self) -> None:
         """The chunk at hand is through."""
@@ -265,6 +268,9 @@ class Catalog:
             case Pause(reason=reason):
                 return edit_pause(existing, reason, context)
             case Resume(missed=policy):
+                if policy is MisfirePolicy.ALL and context.now.trusted and existing.state is ScheduleState.PAUSED:
+                    spread_us = spread_offset(existing.uid, existing.definition.spread_us)
+                    job.detail = left_out(existing, context.now.utc_us - spread_us)
                 return edit_resume(existing, policy, context)
             case ParkWanted(state=state, reason=reason):
                 edit = edit_park(existing, state, reason, context)
@@ -397,7 +403,7 @@ class Catalog:
             case Apply() | Retire():
                 return self._answer(job, job.tally)
             case _:
-                return self._answer(job, Done())
+                return self._answer(job, Done(job.detail))
 
     def _answer(self, job: Job, answer: Applied | Done | Refusal) -> list[Effect]:
         if job.request_id is not None:

@@ -4,6 +4,7 @@ CAT-1 an edit keeps the cursor; only a changed trigger moves it to the present, 
 and undecided is recorded as superseded. CAT-4 nothing that was due disappears without a row. CAT-7 what needs a present
 that nobody knows is settled when the time is known (TIME-5). CAT-8 a due time that was stored under other zone data is
 computed anew. CAT-9 an edit visits a bounded number of instants: what passed before them is accounted for in steps.
+CAT-10 a pause outlasts the absence of its schedule.
 """
 
 from collections.abc import Callable
@@ -84,7 +85,7 @@ def edit_apply(existing: Schedule | None, definition: Definition, source: str, c
         return _edit_due(existing, context)
     edited = evolve(existing, definition=definition, hash=hash_, rev=existing.rev + 1)
     if existing.state is ScheduleState.RETIRED:
-        return _go_on(existing, edited, Reason.RETIRED, context)
+        return _come_back(existing, edited, context)
     reason = None if existing.definition.trigger == definition.trigger else Reason.SUPERSEDED
     edit = _go_on(existing, edited, reason, context)
     if existing.state is not ScheduleState.PAUSED:
@@ -94,10 +95,19 @@ def edit_apply(existing: Schedule | None, definition: Definition, source: str, c
     return evolve(edit, schedule=paused)
 
 
+def _come_back(existing: Schedule, edited: Schedule, context: Context) -> Edit:
+    """CAT-10: as it left. What passed meanwhile is accounted for."""
+    edit = _go_on(existing, evolve(edited, paused_us=None, paused_reason=""), Reason.RETIRED, context)
+    if existing.paused_us is None or edit.partial:
+        return edit
+    since_us, reason = existing.paused_us, existing.paused_reason
+    return evolve(edit, schedule=evolve(edit.schedule, state=ScheduleState.PAUSED, reason=reason, since_us=since_us))
+
+
 def _try_again(existing: Schedule, context: Context) -> Edit | None:
     """What it was quarantined for may be over: other zone data, a version that can read it. None where it is not."""
     edit = _go_on(existing, evolve(existing, rev=existing.rev + 1), None, context)
-    return None if edit.schedule.state is ScheduleState.QUARANTINED else edit
+    return None if edit.schedule.state is ScheduleState.QUARANTINED and not edit.partial else edit
 
 
 def _create(definition: Definition, hash_: bytes, source: str, context: Context) -> Edit:
@@ -119,6 +129,8 @@ def edit_retire(existing: Schedule, context: Context) -> Edit | None:
         return step
     reason = f"no longer in {existing.source}"
     retired = _stand_still(existing, ScheduleState.RETIRED, reason, context)
+    if existing.state is ScheduleState.PAUSED:
+        retired = evolve(retired, paused_us=existing.since_us, paused_reason=existing.reason)
     retired, runs = _carry_on(existing, retired, Reason.RETIRED, context)
     return Edit(retired, existing.cursor_us, runs)
 
@@ -133,7 +145,10 @@ def edit_pause(existing: Schedule, reason: str, context: Context) -> Edit | Refu
 
 
 def edit_resume(existing: Schedule, policy: MisfirePolicy, context: Context) -> Edit | Refusal:
-    """Fire again. SKIP records what was missed as such; the others leave it to scheduling under that policy."""
+    """Fire again. SKIP records what was missed as such; the others leave it to scheduling under that policy. Of one
+    that is RETIRED only the pause ends, with which it would have come back."""
+    if existing.state is ScheduleState.RETIRED and existing.paused_us is not None:
+        return Edit(evolve(existing, rev=existing.rev + 1, paused_us=None, paused_reason=""), existing.cursor_us)
     if existing.state is not ScheduleState.PAUSED:
         return Refusal(RefusalCode.WRONG_STATE, f"schedule {existing.id!r} is {existing.state}, not paused")
     edited = evolve(existing, rev=existing.rev + 1, catch_up=None, catch_up_until_us=0)

@@ -8,11 +8,10 @@ SCHED-7 what a person decided about a pause holds for the instants that passed i
 time that was stored under other zone data fires nothing: it is computed anew first.
 """
 
-from bisect import bisect_right
 from enum import Enum, auto
 from heapq import heappop, heappush
 
-from attrs import Factory, define, evolve
+from attrs import Factory, define
 from attrs.setters import frozen as refuse
 
 from sz_protocol.kernel.effects import Effect, Publish, Read
@@ -35,14 +34,15 @@ from sz_protocol.kernel.events import (
 )
 from sz_protocol.kernel.moves import Moves, allows, move
 from sz_protocol.kernel.now import Now, WakeReason, Wakeup
+from sz_protocol.machines.backlog import decide_backlog, rules_at
 from sz_protocol.notices import Ignored
 from sz_protocol.ops import Ops
-from sz_protocol.policy import Passed, Verdict, decide_misfire, no_such_method, policy_at, spread_offset
+from sz_protocol.policy import Passed, decide_misfire, no_such_method, spread_offset
 from sz_protocol.queries import DueSchedules, SchedulesById
 from sz_protocol.records import UNSETTLED_US, Schedule, ScheduleState
 from sz_protocol.routing import Routes
 from sz_protocol.settings import Settings
-from sz_protocol.triggers import CannotAdvance, Unreadable, missed_in_part, next_fire
+from sz_protocol.triggers import CannotAdvance, Unreadable, next_fire
 
 
 class SchedulingState(Enum):
@@ -217,7 +217,8 @@ class Scheduling:
         except CannotAdvance as stuck:
             self._set_aside(paged, ScheduleState.QUARANTINED, str(stuck))
             return None
-        verdicts = self._judge(paged, Passed((fire_us,)), now)
+        rules = rules_at(paged.schedule, fire_us)
+        verdicts = tuple(decide_misfire(*rules, Passed((fire_us,)), now.utc_us, paged.spread_us))
         next_due_us = None if following is None else following + paged.spread_us
         return Firing(paged.schedule, verdicts, paged.cursor_us, fire_us, next_due_us)
 
@@ -225,34 +226,11 @@ class Scheduling:
         self.unfit.setdefault((state, reason), []).append(paged.schedule.id)
 
     def _decide_backlog(self, paged: Paged, now: Now) -> Firing:
-        """Several instants passed: enumerate the latest, fold the others into ranges."""
-        definition = paged.schedule.definition
-        until_us = now.utc_us - paged.spread_us
-        window_us = until_us - definition.misfire.window_us
-        passed = enumerate_passed(paged, window_us, until_us, self.settings.enumerate_instants)
-        newest = passed.instants[-1] if passed.instants else max(passed.folded_until_us, passed.expired_until_us)
-        following = next_fire(definition.trigger, newest)
-        exhausted = following is None or following + paged.spread_us > now.utc_us
-        assert exhausted or not passed.instants, "SCHED-1: the backlog was not exhausted"
-        next_due_us = None if following is None else following + paged.spread_us
-        return Firing(paged.schedule, self._judge(paged, passed, now), paged.cursor_us, newest, next_due_us)
-
-    def _judge(self, paged: Paged, passed: Passed, now: Now) -> tuple[Verdict, ...]:
-        definition = paged.schedule.definition
-        of_pause = bisect_right(passed.instants, paged.schedule.catch_up_until_us)
-        if paged.schedule.catch_up is None or not of_pause:
-            policy = definition.misfire.policy
-            return tuple(decide_misfire(definition.misfire, policy, passed, now.utc_us, paged.spread_us))
-        # SCHED-7: whoever resumes a schedule knows that its instants are late: no grace applies to them.
-        resumed = evolve(definition.misfire, grace_us=None)
-        policy = policy_at(definition, paged.schedule.catch_up)
-        first = evolve(passed, instants=passed.instants[:of_pause])
-        verdicts = decide_misfire(resumed, policy, first, now.utc_us, paged.spread_us)
-        if of_pause < len(passed.instants):
-            rest = Passed(passed.instants[of_pause:])
-            policy = definition.misfire.policy
-            verdicts += decide_misfire(definition.misfire, policy, rest, now.utc_us, paged.spread_us)
-        return tuple(verdicts)
+        """Several instants passed."""
+        until_us, cap = now.utc_us - paged.spread_us, self.settings.enumerate_instants
+        decided = decide_backlog(paged.schedule, paged.cursor_us, until_us, cap, now.utc_us, paged.spread_us)
+        next_due_us = None if decided.following_us is None else decided.following_us + paged.spread_us
+        return Firing(paged.schedule, decided.verdicts, paged.cursor_us, decided.newest_us, next_due_us)
 
     def _advance(self, paged: Paged, firing: Firing) -> None:
         assert firing.cursor_us > paged.cursor_us, "SCHED-1: cursor regressed"
@@ -371,30 +349,3 @@ def _is_next(schedule: Schedule, fire_us: int) -> bool:
         return next_fire(schedule.definition.trigger, schedule.cursor_us) == fire_us
     except CannotAdvance:
         return not isinstance(schedule.definition.trigger, Unreadable)
-
-
-def enumerate_passed(paged: Paged, window_us: int, until_us: int, cap: int) -> Passed:
-    """The undecided instants up to `until_us` (inclusive): the latest one by one, those beyond `cap` and those
-    before `window_us` counted. Of a trigger that cannot be counted only the oldest ones, where there are very many:
-    the rest stays a backlog. Raises CannotAdvance."""
-    trigger, misfire = paged.schedule.definition.trigger, paged.schedule.definition.misfire
-    after_us = paged.cursor_us
-    passed = Passed(())
-    if after_us < window_us:
-        expired, after_us = missed_in_part(trigger, after_us, window_us, 0)
-        passed = evolve(
-            passed,
-            expired=expired.dropped,
-            expired_from_us=expired.first_dropped_us or 0,
-            expired_until_us=expired.last_dropped_us or 0,
-        )
-        if after_us < window_us:
-            return passed
-    recent, _ = missed_in_part(trigger, after_us, until_us, max(cap, misfire.max))
-    return evolve(
-        passed,
-        instants=recent.kept,
-        folded=recent.dropped,
-        folded_from_us=recent.first_dropped_us or 0,
-        folded_until_us=recent.last_dropped_us or 0,
-    )

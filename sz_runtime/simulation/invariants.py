@@ -57,7 +57,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         "policies",
         RunKeyDerived="A run key is H(schedule uid, nominal), the same on every node.",
         OnlyActiveFires="A cursor of a schedule moves by firing only while the schedule is active.",
-        WindowRespected="What is older than the catch-up window is never executed.",
+        WindowRespected="What is older than the catch-up window is executed only if whoever ended a pause wants it.",
         GraceRespected="What is later than its grace is never executed.",
         MisfireRespected="After a gap at most one instant is executed, or `max` of them under the policy all.",
         QueueBounded="No more runs of a schedule are open than its overlap policy allows; catch-up is apart.",

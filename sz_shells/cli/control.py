@@ -58,7 +58,9 @@ def resume(
     settings: SetOption = None,
     output: OutputOption = "table",
 ) -> int:
-    """Let a paused schedule fire again.
+    """Let a paused schedule fire again; one that has left its file since it was paused will be active when it returns.
+
+    With --missed all, the newest `misfire.max` of what it missed are run, and it is said how many that leaves out.
 
     Parameters
     ----------
@@ -70,7 +72,8 @@ def resume(
     from sz_protocol.commands import Resume
     from sz_protocol.definition import MisfirePolicy
 
-    return _do(load_or_exit(config, settings), Resume(schedule, MisfirePolicy(missed)), output, f"{schedule}: resumed")
+    request = Resume(schedule, MisfirePolicy(missed))
+    return _do(load_or_exit(config, settings), request, output, f"{schedule}: resumed", "; ", "left_out")
 
 
 def trigger(
@@ -93,7 +96,7 @@ def trigger(
     """
     from sz_protocol.commands import Trigger
 
-    return _do(load_or_exit(config, settings), Trigger(schedule, key or _new_key()), output, f"{schedule}: run {{}}")
+    return _do(load_or_exit(config, settings), Trigger(schedule, key or _new_key()), output, f"{schedule}: run", " ")
 
 
 def run_now(
@@ -121,7 +124,7 @@ def run_now(
     from sz_protocol.commands import RunNow
 
     request = RunNow(handler, method, key or _new_key(), _parameters(params))
-    return _do(load_or_exit(config, settings), request, output, f"{handler}.{method}: run {{}}")
+    return _do(load_or_exit(config, settings), request, output, f"{handler}.{method}: run", " ")
 
 
 def cancel(
@@ -170,8 +173,11 @@ def connected(config: "Config") -> "Iterator[ControlClient]":
         yield client
 
 
-def _do(config: "Config", request: "Request", output: str, done: str) -> int:
-    """Ask, print the answer, and say how it went by the exit code."""
+def _do(
+    config: "Config", request: "Request", output: str, done: str, before: str = "", detail_is: str = "run_id"
+) -> int:
+    """Ask, print the answer, and say how it went by the exit code. What the answer says beside that it is `done` is
+    called `detail_is` in JSON, and follows `before` in text, if that is given."""
     from sz_shells.links.unix_socket import ControlError
 
     try:
@@ -179,10 +185,10 @@ def _do(config: "Config", request: "Request", output: str, done: str) -> int:
             answer = client.ask(request)
     except ControlError as error:
         fail(str(error))
-    return _print(answer, output, done)
+    return _print(answer, output, done, before, detail_is)
 
 
-def _print(answer: "Answer", output: str, done: str) -> int:
+def _print(answer: "Answer", output: str, done: str, before: str, detail_is: str) -> int:
     from sz_protocol.commands import Done, Refusal, RefusalCode
     from sz_protocol.messages import Reloaded
 
@@ -200,9 +206,9 @@ def _print(answer: "Answer", output: str, done: str) -> int:
                 sys.stdout.write("".join(f"{line}\n" for line in lines or (done,)))
         case Done(detail=detail):
             if output == "json":
-                emit_json({"ok": True, **({"run_id": detail} if detail else {})})
+                emit_json({"ok": True, **({detail_is: detail} if detail else {})})
             else:
-                sys.stdout.write(done.format(detail) + "\n")
+                sys.stdout.write(f"{done}{before}{detail}\n" if before and detail else f"{done}\n")
         case _:
             fail(f"the server answered something else: {type(answer).__name__}")
     return OK

@@ -88,7 +88,8 @@ class ContentsContract:
             labels={"team": "billing"},
         )
         odd = a_schedule(full.id, definition=full, next_due_us=None, catch_up=MisfirePolicy.SKIP, catch_up_until_us=T0)
-        schedules = [odd]
+        schedules = [odd, a_schedule("left", state=ScheduleState.RETIRED, paused_us=T0 - 7, paused_reason="moving ☂")]
+        schedules.append(a_schedule("left before the time was known", paused_us=0))
         schedules += [a_schedule(state.value, state=state, reason=f"{state} ☂", source="") for state in ScheduleState]
         session.do(put(*schedules))
         assert session.read(SchedulesById(tuple(each.id for each in schedules))) == tuple(schedules)

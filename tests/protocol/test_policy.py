@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sz_protocol.definition import Misfire, MisfirePolicy, Overlap, OverlapPolicy, Retry, Semantics
 from sz_protocol.kernel.now import DAY_US, SECOND_US
-from sz_protocol.machines.scheduling import Paged, enumerate_passed
+from sz_protocol.machines.backlog import Stretch, enumerate_passed
 from sz_protocol.policy import (
     SKIP_GRACE_US,
     OverlapVerdict,
@@ -137,9 +137,9 @@ def test_pain_12_any_gap_is_folded_whatever_its_length(gap: int, cap: int, windo
     definition = every(1, misfire=Misfire(MisfirePolicy.ALL, max=3))
     schedule = Schedule("s", definition, b"", "config", 1, T0_US, T0_US + SECOND_US, T0_US, T0_US)
     until_us = T0_US + gap * SECOND_US
-    passed = enumerate_passed(
-        Paged(schedule, T0_US, T0_US + SECOND_US, 0), until_us - window * SECOND_US, until_us, cap
-    )
+    window_us = until_us - window * SECOND_US
+    stretch = Stretch(T0_US, until_us, window_us, definition.misfire, definition.misfire.policy)
+    passed = enumerate_passed(schedule.definition, stretch, cap)
     assert len(passed.instants) <= max(cap, 3)
     assert len(passed.instants) + passed.folded + passed.expired == gap
     assert passed.expired == max(gap - window, 0)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from sz_protocol.commands import Done
 from sz_protocol.queries import RunsPage
 from sz_protocol.records import Outcome, Run
 from sz_runtime.config import load_config
@@ -78,6 +79,21 @@ def test_pause_and_resume(server: Server, config: str, capsys: pytest.CaptureFix
     assert json.loads(out.removeprefix("yearly: paused\n")) == {"ok": True}
     assert resume("yearly", config) == 1
     assert "yearly' is active, not paused" in capsys.readouterr().err
+
+
+def test_resume_says_what_all_leaves_out(
+    server: Server, config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[Any] = [Done("7 of 12 missed"), Done("7 of 12 missed"), Done(), Done("r{1}")]
+    monkeypatch.setattr("sz_shells.links.control_client.ControlClient.ask", lambda self, request: answers.pop(0))
+    assert resume("a{b}", config, missed="all") == 0
+    assert resume("a{b}", config, missed="all", output="json") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("a{b}: resumed; 7 of 12 missed\n")
+    assert json.loads(out.split("\n", 1)[1]) == {"ok": True, "left_out": "7 of 12 missed"}
+    assert resume("a{b}", config, missed="all") == 0
+    assert trigger("a{b}", config) == 0
+    assert capsys.readouterr().out == "a{b}: resumed\na{b}: run r{1}\n"
 
 
 def test_status_says_which_schedules_do_not_fire_and_why(

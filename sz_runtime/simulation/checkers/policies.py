@@ -162,9 +162,9 @@ class Policies(Checker):
         definition, misfire = standing.definition, standing.definition.misfire
         late_us = record.decided_us - spread_of(definition) - record.fire_us
         what = f"{record.schedule_id}@{record.fire_us} is executed {late_us} us late"
-        if late_us > misfire.window_us:
-            self.report.add("WindowRespected", record, f"{what}; its window is {misfire.window_us} us")
         resumed = standing.catch_up == "unknown" or (standing.catch_up and record.fire_us <= standing.catch_up_until_us)
+        if late_us > misfire.window_us and not resumed:
+            self.report.add("WindowRespected", record, f"{what}; its window is {misfire.window_us} us")
         grace_us = None if resumed else grace_of(misfire, misfire.policy)
         if grace_us is not None and late_us > grace_us:
             self.report.add("GraceRespected", record, f"{what}; its grace is {grace_us} us")

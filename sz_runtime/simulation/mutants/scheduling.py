@@ -7,9 +7,11 @@ from attrs import evolve
 
 from sz_protocol import policy as policy_module
 from sz_protocol.kernel.now import Now
+from sz_protocol.machines import backlog as backlog_module
 from sz_protocol.machines import catalog as catalog_module
 from sz_protocol.machines import schedule_edits
 from sz_protocol.machines import scheduling as scheduling_module
+from sz_protocol.machines.backlog import Stretch
 from sz_protocol.machines.catalog import Catalog
 from sz_protocol.machines.schedule_edits import Edit
 from sz_protocol.machines.scheduling import Paged, Scheduling
@@ -54,8 +56,8 @@ def _advance_anywhere(self: Scheduling, paged: Paged, firing: Any) -> None:
 
 
 def _window_ignored(original: Any) -> Any:
-    def decide(paged: Paged, window_us: int, until_us: int, cap: int) -> Passed:
-        passed: Passed = original(paged, 0, until_us, cap)
+    def decide(definition: Any, stretch: Stretch, cap: int) -> Passed:
+        passed: Passed = original(definition, evolve(stretch, window_us=stretch.after_us), cap)
         return passed
 
     return decide
@@ -172,12 +174,12 @@ SCHEDULING = (
     mutant(
         "coalesced_not_recorded",
         "fire times that were coalesced into a later one get no row of their own",
-        (scheduling_module, "decide_misfire", _without_reason(Reason.COALESCED)),
+        (backlog_module, "decide_misfire", _without_reason(Reason.COALESCED)),
     ),
     mutant(
         "expired_not_recorded",
         "fire times before the catch-up window disappear",
-        (scheduling_module, "decide_misfire", _without_reason(Reason.WINDOW)),
+        (backlog_module, "decide_misfire", _without_reason(Reason.WINDOW)),
     ),
     mutant(
         "refire_after_clock_step_back",
@@ -188,7 +190,7 @@ SCHEDULING = (
     mutant(
         "window_ignored",
         "catch-up runs what is older than its window",
-        (scheduling_module, "enumerate_passed", _window_ignored),
+        (backlog_module, "enumerate_passed", _window_ignored),
         (Scheduling, "_decide", _no_window_for_one),
     ),
     mutant("grace_ignored", "a misfire past its grace is executed", (policy_module, "grace_of", _grace_ignored)),
@@ -225,6 +227,7 @@ SCHEDULING = (
         "catch_up_runs_everything",
         "after a gap every fire time is executed, whatever the policy",
         (scheduling_module, "decide_misfire", _all_executed),
+        (backlog_module, "decide_misfire", _all_executed),
     ),
     mutant("paused_schedule_fires", "a pause is answered and not kept", (catalog_module, "edit_pause", _paused_fires)),
     mutant(

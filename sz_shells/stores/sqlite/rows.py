@@ -41,6 +41,7 @@ OUTCOMES: dict[Outcome | None, int | None] = {
     Outcome.LOST: 6,
 }
 KINDS = {RunKind.SCHEDULED: 1, RunKind.MANUAL: 2, RunKind.BACKFILL: 3, RunKind.MONOTONIC: 4}
+NOT_PAUSED = -1
 CATCH_UPS = {None: 0, MisfirePolicy.SKIP: 1, MisfirePolicy.LATEST: 2, MisfirePolicy.ALL: 3}
 
 ACTIVE = SCHEDULE_STATES[ScheduleState.ACTIVE]
@@ -198,7 +199,7 @@ def place_row(schedule: Schedule) -> Row:
 
 
 def definition_row(schedule: Schedule) -> Row:
-    """uid, hash, created, since, reason, catch-up policy, catch-up bound, definition."""
+    """uid, hash, created, since, reason, catch-up policy, catch-up bound, since when and why paused, definition."""
     return (
         schedule.uid,
         bytearray(schedule.hash),
@@ -207,6 +208,8 @@ def definition_row(schedule: Schedule) -> Row:
         schedule.reason,
         CATCH_UPS[schedule.catch_up],
         schedule.catch_up_until_us,
+        NOT_PAUSED if schedule.paused_us is None else schedule.paused_us,
+        schedule.paused_reason,
         bytearray(encode_definition(schedule.definition)),
     )
 
@@ -216,7 +219,8 @@ def definition_row(schedule: Schedule) -> Row:
 
 SCHEDULE_OUT = (
     "s.id", "s.rev", "s.state", "s.cursor_us", "s.next_due_us", "s.source", "d.uid", "hex(d.hash)", "d.created_us",
-    "d.since_us", "d.reason", "d.catch_up", "d.catch_up_until_us", "hex(d.definition)",
+    "d.since_us", "d.reason", "d.catch_up", "d.catch_up_until_us", "d.paused_us",
+    "d.paused_reason", "hex(d.definition)",
 )  # fmt: skip
 RUN_OUT = (
     "row", "hex(run_key)", "schedule_id", "fire_us", "handler_id", "method", "state", "decided_us", "kind", "outcome",
@@ -230,7 +234,7 @@ ATTEMPT_OUT = ("row", "attempt", "outcome", "reason", "started_us", "finished_us
 def schedule_from(out: Sequence[Any]) -> Schedule:
     """A row of SCHEDULE_OUT."""
     name, rev, state, cursor_us, next_due_us, source, uid, digest, created_us, since_us, reason, *rest = out
-    catch_up, until_us, wire = rest
+    catch_up, until_us, paused_us, paused_reason, wire = rest
     return Schedule(
         uid,
         _definition(name, wire),
@@ -245,6 +249,8 @@ def schedule_from(out: Sequence[Any]) -> Schedule:
         reason,
         _CATCH_UP_OF[catch_up],
         until_us,
+        None if paused_us == NOT_PAUSED else paused_us,
+        paused_reason,
     )
 
 

@@ -59,4 +59,12 @@ _SCHEDULES_AND_LEDGER = Migration(
     ),
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_SCHEDULES_AND_LEDGER,)
+_LASTING_PAUSES = Migration(
+    "a schedule that was paused when it left its source comes back so",
+    (
+        "ALTER TABLE definitions ADD COLUMN paused_us INTEGER DEFAULT -1",
+        "ALTER TABLE definitions ADD COLUMN paused_reason TEXT DEFAULT ''",
+    ),
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_SCHEDULES_AND_LEDGER, _LASTING_PAUSES)

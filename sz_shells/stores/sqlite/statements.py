@@ -19,7 +19,9 @@ _SAME_RUN = (
     "runs.row = v.column1 AND runs.run_key = v.column2 AND runs.schedule_id = v.column3 AND runs.fire_us = v.column4"
     f" AND runs.state < {DONE} AND runs.attempt = v.column5"
 )
-_DEFINITION = "uid, hash, created_us, since_us, reason, catch_up, catch_up_until_us, definition"
+_DEFINITION = (
+    "uid, hash, created_us, since_us, reason, catch_up, catch_up_until_us, paused_us, paused_reason, definition"
+)
 
 
 def _values(n: int, columns: int, *, last: str = "?") -> str:
@@ -108,10 +110,10 @@ def insert_schedules(n: int) -> str:
 @cache
 def insert_definitions(n: int) -> str:
     """id, then the columns of `definition_row`; the schedules are there already."""
-    columns = ", ".join(f"v.column{at}" for at in range(2, 10))
+    columns = ", ".join(f"v.column{at}" for at in range(2, 12))
     return (
         f"INSERT INTO definitions (num, {_DEFINITION}) SELECT s.num, {columns}"
-        f" FROM ({_values(n, 9)}) AS v CROSS JOIN schedules AS s WHERE s.id = v.column1"
+        f" FROM ({_values(n, 11)}) AS v CROSS JOIN schedules AS s WHERE s.id = v.column1"
     )
 
 
@@ -131,7 +133,7 @@ def edit_definitions(n: int) -> str:
     columns = tuple(_DEFINITION.split(", "))
     return (
         # A sub-select, not a join: the planner would walk through all definitions for each row.
-        f"UPDATE definitions SET {_set(columns, 2)} FROM ({_values(n, 9)}) AS v"
+        f"UPDATE definitions SET {_set(columns, 2)} FROM ({_values(n, 11)}) AS v"
         " WHERE definitions.num = (SELECT s.num FROM schedules AS s WHERE s.id = v.column1)"
     )
 

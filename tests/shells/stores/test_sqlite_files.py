@@ -154,6 +154,20 @@ def test_an_older_version_is_upgraded_by_the_server_and_explained_to_a_reader(pa
     assert opened_and_closed(path) == 1
 
 
+def test_schedules_of_schema_1_are_read_as_they_were(session: Session, path: Path) -> None:
+    schedules = (a_schedule("a"), a_schedule("b", state=ScheduleState.PAUSED, reason="moving"))
+    session.do(PutSchedules(schedules, (None, None)))
+    session.store.close()
+    older = sqlite3.connect(path)
+    for column in ("paused_us", "paused_reason"):
+        older.execute(f"ALTER TABLE definitions DROP COLUMN {column}")
+    older.execute("PRAGMA user_version = 1")
+    older.commit()
+    older.close()
+    opened_and_closed(path)
+    assert SqliteStore(path).query(SchedulesPage()) == schedules
+
+
 def test_query_without_a_file_says_so_and_makes_none(path: Path) -> None:
     with pytest.raises(StoreError, match=f"^{path}: there is no store yet"):
         SqliteStore(path).query(RunsPage())
