@@ -151,12 +151,15 @@ class Node:
     local: HandlersChanged | None = None
     remote: RemoteHandlersChanged | None = None
     stopped: bool = False
+    machines: tuple[Machine, ...] = field(init=False, repr=False, eq=False)
+    """All that this node has: those that hear of time."""
     _routes: dict[type[Any], tuple[Machine, ...]] = field(init=False, repr=False, eq=False)
     _telling: tuple[Telling, ...] = field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         present = {kind: [getattr(self, name) for name in names] for kind, names in ROUTES.items()}
         self._routes = {kind: tuple(m for m in machines if m is not None) for kind, machines in present.items()}
+        self.machines = self._routes[Woke]
         told = (self.recovery, self.catalog, self.scheduling, self.monotonic, self.execution)
         self._telling = told if self.membership is None else (*told, self.membership)
 
@@ -196,18 +199,10 @@ class Node:
             return None
         now = self.time.read(now)
         check_us = self.time.next_check_us()
-        return earliest(
-            [
-                self.scheduling.next_wakeup(now),
-                self.monotonic.next_wakeup(now),
-                self.execution.next_wakeup(now),
-                self.catalog.next_wakeup(now),
-                self.recovery.next_wakeup(now),
-                self.retention.next_wakeup(now),
-                None if self.membership is None else self.membership.next_wakeup(now),
-                None if check_us is None else Wakeup(max(check_us, now.mono_us + 1), WakeReason.CLOCK),
-            ]
-        )
+        wakeups = [machine.next_wakeup(now) for machine in self.machines]
+        if check_us is not None:
+            wakeups.append(Wakeup(max(check_us, now.mono_us + 1), WakeReason.CLOCK))
+        return earliest(wakeups)
 
     def _route(self, event: Event, now: Now, effects: list[Effect], work: deque[Event]) -> None:
         """Hand an event to those whom it concerns, and take from them what others are to hear."""

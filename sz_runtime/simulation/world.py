@@ -16,7 +16,7 @@ from sz_protocol.node import Node
 from sz_protocol.settings import Settings
 from sz_runtime.simulation.acting import act
 from sz_runtime.simulation.agenda import Agenda
-from sz_runtime.simulation.checkers import Violation, Watch
+from sz_runtime.simulation.checkers import FAMILIES, Checker, Violation, Watch
 from sz_runtime.simulation.checkers.base import Enough, Report
 from sz_runtime.simulation.clock import SimClock
 from sz_runtime.simulation.diary import Diary
@@ -70,13 +70,15 @@ class Result:
 @define
 class World:
     """One run of one plan; without a plan the seed draws one. `make_node` builds the nodes, `make_executor` replaces
-    the simulated handlers by real ones. `keep` keeps the trace's records (reports need them, soaks do not)."""
+    the simulated handlers by real ones. `keep` keeps the trace's records (reports need them, soaks do not). `families`
+    are the checkers: without any the trace is hashed, and nobody judges it."""
 
     seed: int
     plan: Plan = Factory(lambda self: draw_plan(self.seed), takes_self=True)
     keep: bool = False
     healed: bool = False
     stop_at_first: bool = False
+    families: tuple[type[Checker], ...] = FAMILIES
     make_node: NodeFactory = new_node
     make_executor: Callable[[Host, Diary], HostedExecutor] | None = None
     agenda: Agenda = Factory(Agenda)
@@ -86,7 +88,9 @@ class World:
     network: SimNetwork = Factory(
         lambda self: SimNetwork(self.agenda, self.trace, stream(self.plan.seed, "network")), takes_self=True
     )
-    watch: Watch = Factory(lambda self: Watch(self.plan, self.trace, Report(self.stop_at_first)), takes_self=True)
+    watch: Watch = Factory(
+        lambda self: Watch(self.plan, self.trace, Report(self.stop_at_first), self.families), takes_self=True
+    )
 
     def __attrs_post_init__(self) -> None:
         plan, agenda = self.plan, self.agenda

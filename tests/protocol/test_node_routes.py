@@ -6,7 +6,7 @@ from attrs import fields
 
 from sz_protocol.commands import Command, HandlersListed, ListHandlers
 from sz_protocol.kernel.effects import Publish, Reply
-from sz_protocol.kernel.events import Commanded, Event, LinkChanged
+from sz_protocol.kernel.events import Commanded, Event, LinkChanged, Woke
 from sz_protocol.kernel.now import Now
 from sz_protocol.node import ROUTES, Node
 
@@ -21,6 +21,11 @@ def test_node_2_routes_lead_to_machines_of_the_node_each_once() -> None:
     for names in ROUTES.values():
         assert set(names) <= machines
         assert len(set(names)) == len(names)
+
+
+def test_node_2_every_machine_hears_of_time() -> None:
+    named = {name for names in ROUTES.values() for name in names}
+    assert set(ROUTES[Woke]) == named
 
 
 def test_node_2_a_node_without_remote_handlers_says_so() -> None:

@@ -17,7 +17,7 @@ from sz_runtime.simulation.facts import Phase
 from sz_runtime.simulation.plan import Plan
 from sz_runtime.simulation.trace import Trace
 
-__all__ = ["FAMILIES", "Violation", "Watch"]
+__all__ = ["FAMILIES", "Checker", "Violation", "Watch"]
 
 FAMILIES: tuple[type[Checker], ...] = (
     Firing,
@@ -35,16 +35,17 @@ FAMILIES: tuple[type[Checker], ...] = (
 
 @define
 class Watch:
-    """All families at once, listening to one trace."""
+    """The families, all at once, listening to one trace."""
 
     plan: Plan
     trace: Trace
     report: Report = Factory(Report)
+    families: tuple[type[Checker], ...] = FAMILIES
     checkers: list[Checker] = Factory(list)
 
     def __attrs_post_init__(self) -> None:
         oracle = Oracle(self.plan)
-        for family in FAMILIES:
+        for family in self.families:
             checker = family(self.report, oracle)
             self.checkers.append(checker)
             for kind, listener in checker.routes().items():
