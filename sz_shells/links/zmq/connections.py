@@ -8,20 +8,26 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from weakref import WeakSet
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 
 @frozen
 class Connection:
-    """One accepted connection. `peer` and `key` are empty until it has spoken."""
+    """One accepted connection. `peer` and `key` are empty until it has spoken; `cut` once it is being cut."""
 
     fd: int
     address: str
     since_s: float
     peer: bytes = b""
     key: str = field(default="", repr=False)
+    cut: bool = False
+
+
+held: "WeakSet[Connections]" = WeakSet()
+"""Of this process."""
 
 
 class Connections:
@@ -29,17 +35,17 @@ class Connections:
 
     def __init__(self, limit: int, silence_s: float) -> None:
         self._limit = limit
+        self.listening: set[int] = set()
         self._silence_s = silence_s
         # Both by descriptor, the oldest first.
         self._silent: dict[int, Connection] = {}
         self._speaking: dict[int, Connection] = {}
         self._peers: dict[bytes, Connection] = {}
+        self._ending: dict[int, Connection] = {}
+        held.add(self)
 
     def __len__(self) -> int:
         return len(self._silent) + len(self._speaking)
-
-    def __contains__(self, peer: bytes) -> bool:
-        return peer in self._peers
 
     def accepted(self, fd: int) -> Connection | None:
         """A connection has come; the one that has to go for it, if any."""
@@ -48,7 +54,16 @@ class Connections:
         if len(self) <= self._limit:
             return None
         # A real peer speaks within milliseconds: who has been silent for longest is the least likely to be one.
-        return next(iter(self._silent.values()))
+        victim = next(iter(self._silent.values()))
+        self.ending(victim)
+        return victim
+
+    def ending(self, connection: Connection) -> None:
+        """A connection is being cut: it counts no more."""
+        self.ended(connection.fd)
+        self._ending[connection.fd] = marked = evolve(connection, cut=True)
+        if marked.peer:
+            self._peers[marked.peer] = marked
 
     def spoke(self, fd: int, peer: bytes, key: str) -> Connection:
         """The first message of a connection has come."""
@@ -61,10 +76,14 @@ class Connections:
     def ended(self, fd: int) -> Connection | None:
         """A connection is no more. (Messages and events come on two ways: where one that has this descriptor anew has
         spoken already, it is forgotten here, and known again at its next message.)"""
-        connection = self._silent.pop(fd, None) or self._speaking.pop(fd, None)
+        connection = self._silent.pop(fd, None) or self._speaking.pop(fd, None) or self._ending.pop(fd, None)
         if connection is not None:
             self._peers.pop(connection.peer, None)
         return connection
+
+    def descriptors(self) -> list[int]:
+        """Those of all connections, and that of the socket that listens."""
+        return [*self._silent, *self._speaking, *self._ending, *self.listening]
 
     def of_peer(self, peer: bytes) -> Connection | None:
         """The connection of a peer that has spoken."""
@@ -125,3 +144,15 @@ def _duplicate(fd: int) -> Iterator[socket.socket]:
         raise
     with connection:
         yield connection
+
+
+def _let_go_in_child() -> None:
+    for connections in list(held):
+        for fd in connections.descriptors():
+            with suppress(OSError):
+                os.close(fd)
+
+
+# A forked child (a handler's worker pool, say) would hold the port of a server that was killed, and its connections.
+# libzmq's threads, which own them, do not live on in a child.
+os.register_at_fork(after_in_child=_let_go_in_child)

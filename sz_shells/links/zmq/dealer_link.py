@@ -7,11 +7,13 @@ from random import Random, SystemRandom
 import anyio
 import structlog
 import zmq
+from anyio.abc import TaskStatus
 
 from sz_runtime.ports import LinkError
 from sz_shells.links.zmq.addresses import connectable
 from sz_shells.links.zmq.curve import ClientSecurity
 from sz_shells.links.zmq.fd_socket import FdSocket
+from sz_shells.links.zmq.leaving import leave
 from sz_shells.links.zmq.limited_log import LimitedLog
 from sz_shells.links.zmq.limits import Limits
 from sz_shells.links.zmq.monitor import HANDSHAKE_FAILED, Monitor, why_failed
@@ -58,10 +60,11 @@ class DealerLink:
         """Why there is no connection now; for a person."""
         self.counts: Counter[str] = Counter()
 
-    async def run(self) -> None:
-        """Keep the connection until cancelled."""
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Keep the connection until cancelled. Starts at once: the server may be away for days."""
         context = zmq.Context()
         failures = 0
+        task_status.started()
         try:
             while True:
                 try:
@@ -72,7 +75,7 @@ class DealerLink:
                 self._log.info("zmq_not_connected", address=self._address, because=self.why_down, failures=failures)
                 await anyio.sleep(self._rng.uniform(0, self._longest_wait_s(failures)))
         finally:
-            context.destroy(linger=0)
+            await leave(context, self._limits.leave_s)
 
     def send(self, data: bytes) -> bool:
         """Hand over one frame; never waits. False: it was dropped, since the outbox is full."""
@@ -106,6 +109,9 @@ class DealerLink:
             return self.counts["received"] > heard
         except zmq.ZMQError as error:
             raise LinkError(f"{self._address}: cannot be connected to: {zmq.strerror(error.errno or 0)}") from error
+        except anyio.get_cancelled_exc_class():
+            dealer.close(self._limits.leave_s)
+            raise
         finally:
             if monitor is not None:
                 monitor.close()
@@ -146,6 +152,9 @@ class DealerLink:
             # The last word of the other end may lie here still.
             while (parts := dealer.take()) is not None:
                 self._hand_on(parts)
+        except anyio.get_cancelled_exc_class():
+            self._outbox.flush(lambda data: dealer.send((data,)), len(self._outbox))
+            raise
         finally:
             self._socket = None
             self.why_down = "the connection ended"

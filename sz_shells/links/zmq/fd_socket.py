@@ -79,17 +79,19 @@ class FdSocket:
         self._wake_leader()
         return True
 
-    def close(self) -> None:
-        """Close the socket and end every receive."""
+    def close(self, leave_s: float = 0.0) -> None:
+        """Close the socket and end every receive; what was sent may leave within `leave_s`. A second call is void."""
         if not self._socket.closed:
             anyio.notify_closing(self._fd)
-            self._socket.close(linger=0)
+            self._socket.close(linger=round(leave_s * 1000))
         if self._leader is not None:
             self._leader.cancel()
         self._left.set()
 
     async def _pause(self) -> None:
         """A checkpoint now and then, before anything is taken: a message taken by a cancelled task would be lost."""
+        if self._socket.closed:
+            raise anyio.ClosedResourceError
         self._in_a_row += 1
         if self._in_a_row >= BATCH:
             self._in_a_row = 0

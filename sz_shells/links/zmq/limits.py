@@ -23,6 +23,8 @@ class Limits:
     beat_s: float = 5.0
     dead_s: float = 15.0
     """libzmq's own heartbeats: they find dead connections, not dead processes."""
+    leave_s: float = 0.25
+    """How long a link that ends waits for what it was given to leave."""
 
     def apply(self, socket: "zmq.Socket[bytes]") -> None:
         """Set what both kinds of sockets share; before bind or connect."""

@@ -1,9 +1,10 @@
 """The server's end: one ROUTER, which remote processes connect to."""
 
 from collections import Counter, deque
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from functools import partial
+from typing import Any
 
 import anyio
 import structlog
@@ -15,6 +16,7 @@ from sz_shells.links.zmq.addresses import bindable
 from sz_shells.links.zmq.connections import Connection, Connections, cut
 from sz_shells.links.zmq.curve import ServerSecurity
 from sz_shells.links.zmq.fd_socket import FdSocket
+from sz_shells.links.zmq.leaving import leave
 from sz_shells.links.zmq.limited_log import LimitedLog
 from sz_shells.links.zmq.limits import Limits
 from sz_shells.links.zmq.monitor import HANDSHAKE_FAILED, Monitor, why_failed
@@ -29,7 +31,7 @@ AT_ONCE = 64
 RETRY_S = (0.001, 0.05)
 """How soon those that had no room are tried again: at first, and at last."""
 SWEEP_S = 1.0
-_EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_ACCEPT_FAILED | zmq.EVENT_DISCONNECTED | HANDSHAKE_FAILED
+_EVENTS = zmq.EVENT_LISTENING | zmq.EVENT_ACCEPTED | zmq.EVENT_ACCEPT_FAILED | zmq.EVENT_DISCONNECTED | HANDSHAKE_FAILED
 _log = structlog.get_logger("schedulezero.zmq")
 
 
@@ -37,7 +39,7 @@ class RouterLink:
     """Receives from and sends to any number of peers.
 
     A *peer* is one connection: libzmq names it, and gives a name away only once. Everything here belongs to the task
-    group of `run`'s event loop; `received` and `gone` are called there, never from inside of `send`.
+    group of `run`'s event loop; `received`, `gone` and `on_revoked` are called there, never from inside of `send`.
     """
 
     def __init__(
@@ -46,12 +48,14 @@ class RouterLink:
         received: Received,
         *,
         gone: Callable[[bytes], None] = lambda peer: None,
+        on_revoked: Callable[[str], None] = lambda key: None,
         security: ServerSecurity | None = None,
         limits: Limits | None = None,
     ) -> None:
         self._address = address
         self._received = received
         self._tell_gone = gone
+        self._tell_revoked = on_revoked
         self._security = security
         self._limits = limits or Limits()
         self._socket: FdSocket | None = None
@@ -68,25 +72,32 @@ class RouterLink:
         """Serve until cancelled; starts with the address that was bound. Raises LinkError where it cannot be."""
         address = await bindable(self._address)
         context = zmq.Context()
-        with ExitStack() as closing:
-            closing.callback(context.destroy, linger=0)
+        async with AsyncExitStack() as ending:
+            ending.push_async_callback(leave, context, self._limits.leave_s)
             router = FdSocket(context.socket(zmq.ROUTER, socket_class=zmq.Socket))
-            closing.callback(router.close)
+            ending.callback(self._end, router)
             self._set_up(router.socket)
             monitor = Monitor(router.socket, _EVENTS)
-            closing.callback(monitor.close)
-            zap = zap_socket(context)
-            closing.callback(zap.close)
+            ending.callback(monitor.close)
+            works: list[Callable[[], Coroutine[Any, Any, None]]]
+            works = [partial(self._receive, router), partial(self._watch, monitor), self._flush, self._sweep]
+            if self._security is not None:
+                zap = zap_socket(context)
+                ending.callback(zap.close)
+                works.append(partial(serve_zap, zap, self._security, self._log))
+                works.append(partial(self._security.allowlist.watch, self._revoke))
             self._bind(router.socket, address)
-            closing.callback(setattr, self, "_socket", None)
             self._socket = router
             async with anyio.create_task_group() as tasks:
-                if self._security is not None:
-                    tasks.start_soon(serve_zap, zap, self._security, self._log)
-                    tasks.start_soon(self._security.allowlist.watch, self._revoke)
-                for work in (partial(self._receive, router), partial(self._watch, monitor), self._flush, self._sweep):
+                for work in works:
                     tasks.start_soon(work)
                 task_status.started(self._endpoint)
+
+    def _end(self, router: FdSocket) -> None:
+        for peer in list(self._outboxes):
+            self._flush_one(peer)
+        self._socket = None
+        router.close(self._limits.leave_s)
 
     def send(self, peer: bytes, data: bytes) -> bool:
         """Hand over one frame; never waits. False: it was dropped, since the peer is gone or its outbox is full."""
@@ -107,7 +118,7 @@ class RouterLink:
         """Forget what waits for a peer and end its connection."""
         self._outboxes.pop(peer, None)
         connection = self._connections.of_peer(peer)
-        if connection is not None:
+        if connection is not None and not connection.cut:
             self._cut(connection, "dropped")
 
     def _set_up(self, socket: "zmq.Socket[bytes]") -> None:
@@ -155,7 +166,8 @@ class RouterLink:
 
     def _acceptable(self, frames: list[zmq.Frame], peer: bytes, key: str) -> bool:
         """Whether a message may be handed on; what may not is counted."""
-        if peer not in self._connections:
+        connection = self._connections.of_peer(peer)
+        if connection is None:
             fd = _descriptor(frames[-1])
             if fd is None:
                 self.counts["refused_ancient"] += 1
@@ -166,12 +178,16 @@ class RouterLink:
             if len(peer) != 5 or peer[0] != 0:
                 self._cut(connection, "chose a routing id")
                 return False
+        if connection.cut:
+            self.counts["refused_cut"] += 1
+            return False
         if len(frames) != 2:
             self.counts["refused_multipart"] += 1
             return False
         if self._security is not None and not self._security.allowlist.allows(key):
-            # Revoked a moment ago: its connection is being cut.
+            # Revoked after it was let in, and before it spoke.
             self.counts["refused_key"] += 1
+            self._cut(connection, "its key was revoked")
             return False
         self.counts["received"] += 1
         return True
@@ -207,7 +223,9 @@ class RouterLink:
         """Keep account of connections, and say what happens to them."""
         while True:
             happened = await monitor.next()
-            if happened.event == zmq.EVENT_ACCEPTED:
+            if happened.event == zmq.EVENT_LISTENING:
+                self._connections.listening.add(happened.value)
+            elif happened.event == zmq.EVENT_ACCEPTED:
                 self._on_accepted(happened.value)
             elif happened.event == zmq.EVENT_DISCONNECTED:
                 self._on_ended(happened.value)
@@ -233,10 +251,12 @@ class RouterLink:
         for connection in self._connections.of_key(key):
             self._outboxes.pop(connection.peer, None)
             self._cut(connection, "its key was revoked")
+        self._tell_revoked(key)
 
     def _cut(self, connection: Connection, because: str) -> None:
         self.counts["cut"] += 1
         self._log.warning("zmq_connection_cut", address=connection.address, because=because)
+        self._connections.ending(connection)
         cut(connection.fd, self._endpoint)
 
     async def _sweep(self) -> None:
