@@ -16,6 +16,7 @@ pytestmark = pytest.mark.anyio
 async def line() -> AsyncIterator[tuple[TcpProxy, SocketStream, SocketStream]]:
     """A proxy, and both ends of a connection through it."""
     entry, taken = anyio.create_memory_object_stream[SocketStream](1)
+
     async def accept(stream: SocketStream) -> None:
         await entry.send(stream)
         await anyio.sleep_forever()
@@ -24,9 +25,13 @@ async def line() -> AsyncIterator[tuple[TcpProxy, SocketStream, SocketStream]]:
     with anyio.fail_after(20):
         async with entry, taken, listener, anyio.create_task_group() as tasks:
             tasks.start_soon(listener.serve, accept)
-            async with proxying(listener.extra(SocketAttribute.local_port)) as proxy:
-                async with await anyio.connect_tcp("127.0.0.1", proxy.port) as client, await taken.receive() as server:
-                    yield proxy, client, server
+            port = listener.extra(SocketAttribute.local_port)
+            async with (
+                proxying(port) as proxy,
+                await anyio.connect_tcp("127.0.0.1", proxy.port) as client,
+                await taken.receive() as server,
+            ):
+                yield proxy, client, server
             tasks.cancel_scope.cancel()
 
 
