@@ -171,7 +171,7 @@ def view_store(query: Callable[[Query], tuple[Any, ...]], asked: GetStatus) -> S
     return StoreView(
         {state: counts[state] for state in ScheduleState if counts[state]},
         bool(page),
-        tuple(NextFire(schedule.id, schedule.next_due_us) for schedule in due),
+        tuple(NextFire(s.id, s.next_due_us) for s in due if _standing(s).state is ScheduleState.ACTIVE),
         tuple(
             ExecutingRun(r.run_id, r.schedule_id, r.handler_id, r.method, r.fire_us, r.attempt, r.started_us)
             for r in leased

@@ -57,6 +57,22 @@ def load_or_exit(config: str | None, settings: Iterable[str] | None) -> "Config"
         fail(str(wrong), USAGE)
 
 
+def load_deployment(config: str | None, settings: Iterable[str] | None) -> "Config":
+    """The same for commands that only have to find the server or its store: who is in the middle of editing schedules
+    must be able to pause one. Errors below `schedules:` are one line here."""
+    from sz_runtime.config import ConfigError, load_config
+
+    path = find_config(config)
+    try:
+        return load_config(path, overrides=read_settings(settings))
+    except ConfigError as wrong:
+        if wrong.readable is None or not all(problem.key.startswith("schedules") for problem in wrong.problems):
+            fail(str(wrong), USAGE)
+        count = f"{len(wrong.problems)} errors" if len(wrong.problems) > 1 else "an error"
+        sys.stderr.write(f"{path}: {count} below schedules: `schedulezero check` tells\n")
+        return wrong.readable
+
+
 def read_settings(settings: Iterable[str] | None) -> dict[str, str]:
     """What `--set KEY=VALUE` says; ends the command where that is no such pair, or one key comes twice."""
     overrides: dict[str, str] = {}

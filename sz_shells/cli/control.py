@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from sz_shells.cli.common import FAILED, OK, USAGE, OutputOption, SetOption, emit_json, fail, load_or_exit
+from sz_shells.cli.common import (
+    FAILED,
+    OK,
+    USAGE,
+    OutputOption,
+    SetOption,
+    emit_json,
+    fail,
+    load_deployment,
+    load_or_exit,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +56,7 @@ def pause(
     """
     from sz_protocol.commands import Pause
 
-    return _do(load_or_exit(config, settings), Pause(schedule, reason), output, f"{schedule}: paused")
+    return _do(load_deployment(config, settings), Pause(schedule, reason), output, f"{schedule}: paused")
 
 
 def resume(
@@ -73,7 +83,7 @@ def resume(
     from sz_protocol.definition import MisfirePolicy
 
     request = Resume(schedule, MisfirePolicy(missed))
-    return _do(load_or_exit(config, settings), request, output, f"{schedule}: resumed", "; ", "left_out")
+    return _do(load_deployment(config, settings), request, output, f"{schedule}: resumed", "; ", "left_out")
 
 
 def trigger(
@@ -96,7 +106,7 @@ def trigger(
     """
     from sz_protocol.commands import Trigger
 
-    return _do(load_or_exit(config, settings), Trigger(schedule, key or _new_key()), output, f"{schedule}: run", " ")
+    return _do(load_deployment(config, settings), Trigger(schedule, key or _new_key()), output, f"{schedule}: run", " ")
 
 
 def run_now(
@@ -124,7 +134,7 @@ def run_now(
     from sz_protocol.commands import RunNow
 
     request = RunNow(handler, method, key or _new_key(), _parameters(params))
-    return _do(load_or_exit(config, settings), request, output, f"{handler}.{method}: run", " ")
+    return _do(load_deployment(config, settings), request, output, f"{handler}.{method}: run", " ")
 
 
 def cancel(
@@ -141,7 +151,7 @@ def cancel(
     """
     from sz_protocol.commands import Cancel
 
-    return _do(load_or_exit(config, settings), Cancel(run), output, f"run {run}: asked to stop")
+    return _do(load_deployment(config, settings), Cancel(run), output, f"run {run}: asked to stop")
 
 
 def reload(config: str | None = None, /, *, settings: SetOption = None, output: OutputOption = "table") -> int:

@@ -3,7 +3,7 @@
 import sys
 from typing import TYPE_CHECKING, Any
 
-from sz_shells.cli.common import FAILED, OK, OutputOption, SetOption, emit_json, fail, iso, load_or_exit, print_table
+from sz_shells.cli.common import FAILED, OK, OutputOption, SetOption, emit_json, fail, iso, load_deployment, print_table
 
 if TYPE_CHECKING:
     from sz_protocol.commands import HandlerStatus
@@ -29,7 +29,7 @@ def handlers(
     from sz_shells.cli.control import connected
     from sz_shells.links.unix_socket import ControlError
 
-    loaded = load_or_exit(config, settings)
+    loaded = load_deployment(config, settings)
     try:
         with connected(loaded) as client:
             answer = client.ask(ListHandlers())

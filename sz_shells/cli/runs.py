@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from sz_shells.cli.common import OutputOption, SetOption, emit_json, fail, iso, ledger_of, load_or_exit, print_table
+from sz_shells.cli.common import OutputOption, SetOption, emit_json, fail, iso, ledger_of, load_deployment, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ def runs(
     """
     from sz_runtime.ports import StoreError
 
-    store = ledger_of(load_or_exit(config, settings))
+    store = ledger_of(load_deployment(config, settings))
     try:
         found = list(_ledger(store, limit, schedule))
     except StoreError as broken:

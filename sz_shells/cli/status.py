@@ -13,7 +13,7 @@ from sz_shells.cli.common import (
     SetOption,
     emit_json,
     iso,
-    load_or_exit,
+    load_deployment,
     print_table,
     store_of,
 )
@@ -49,7 +49,7 @@ def status(
     from sz_shells.cli.control import connected
     from sz_shells.links.unix_socket import ControlError
 
-    loaded = load_or_exit(config, settings)
+    loaded = load_deployment(config, settings)
     asked = GetStatus(next_fires=next_)
     try:
         with connected(loaded) as client:

@@ -81,6 +81,24 @@ def test_pause_and_resume(server: Server, config: str, capsys: pytest.CaptureFix
     assert "yearly' is active, not paused" in capsys.readouterr().err
 
 
+def test_errors_in_schedules_do_not_keep_anybody_from_pausing_one(
+    server: Server, config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = server.config.read_text()
+    try:
+        server.config.write_text(f"{before}  - {{id: half}}\n")
+        assert pause("yearly", config) == 0
+        out, err = capsys.readouterr()
+        assert out == "yearly: paused\n"
+        assert err == f"{config}: 3 errors below schedules: `schedulezero check` tells\n"
+        assert resume("yearly", config) == 0
+        assert status(config) == 0
+        server.config.write_text(before.replace("mode: minimal", "mode: minimall"))
+        assert failing(pause, "yearly", config) == 2
+    finally:
+        server.config.write_text(before)
+
+
 def test_resume_says_what_all_leaves_out(
     server: Server, config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
