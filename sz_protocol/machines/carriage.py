@@ -161,8 +161,11 @@ class Carriage:
         vanished: list[Lease] = []
         queued: list[Lease] = []
         for key, lease in worker.leases.items():
-            held = session.listed.pop(key, None)
-            if held is not None and held.fence == lease.fence and lease.allows(held):
+            held = session.listed.get(key)
+            if lease.state is LeaseState.REPORTED:
+                session.listed.pop(key, None)
+            elif held is not None and held.fence == lease.fence:
+                del session.listed[key]
                 lease.move(held)
                 lease.delivery = max(lease.delivery, held.delivery)
                 lease.first = lease.first or held.delivery
@@ -174,11 +177,14 @@ class Carriage:
                 queued.append(lease)
             elif lease.state is LeaseState.QUEUED:
                 queued.append(lease)
-            elif lease.exclusive and not same_life and lease.state is not LeaseState.REPORTED:
-                if lease.state is not LeaseState.ORPHANED:
-                    self.leases.orphan(lease, old_until_us)
-            elif lease.state is not LeaseState.REPORTED:
+            elif lease.state is not LeaseState.ORPHANED:
                 vanished.append(lease)
+        if not same_life:
+            # An exclusive one may be executing in the old life until the lease of that is over.
+            for lease in vanished:
+                if lease.exclusive:
+                    self.leases.orphan(lease, old_until_us)
+            vanished = [lease for lease in vanished if not lease.exclusive]
         worker.unsent.clear()
         worker.unsent.extend(lease for lease in queued if lease.stop is None)
         self.leases.wait_for_credit(worker.unsent, now)

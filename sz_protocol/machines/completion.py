@@ -102,7 +102,7 @@ def decide_stop(run: Run, reason: CancelReason, now_us: int) -> Completion:
 
 def decide_revoke(run: Run, not_before_us: int | None = None) -> Completion:
     """Claimed but never started: as if the claim had not been."""
-    again = evolve(run, state=RunState.PENDING, attempt=run.attempt - 1)
+    again = evolve(run, state=RunState.PENDING, attempt=run.attempt - 1, worker="")
     return Completion(again if not_before_us is None else evolve(again, not_before_us=not_before_us), run.attempt)
 
 

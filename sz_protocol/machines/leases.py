@@ -63,7 +63,6 @@ MOVES: Moves[LeaseState] = {
     (LeaseState.SENT, Replaced): LeaseState.ORPHANED,
     (LeaseState.ACCEPTED, Replaced): LeaseState.ORPHANED,
     (LeaseState.LEFT, Replaced): LeaseState.ORPHANED,
-    (LeaseState.ORPHANED, Replaced): LeaseState.ORPHANED,
     # A new session of the same life does not list it: it was not begun, and since that life has let go of the session
     # in which it was sent, it will not be.
     (LeaseState.SENT, Hello): LeaseState.QUEUED,

@@ -95,6 +95,7 @@ class Remote:
 
     def __attrs_post_init__(self) -> None:
         self.address = self.address or self.id.encode()
+        self.read = len(self.bench.sent)
 
     def say(self, message: Any) -> list[Any]:
         """Say something; what comes back at once."""
@@ -146,6 +147,7 @@ class Remote:
 
     def refuse(self, run: DispatchedRun, code: RefuseCode = RefuseCode.BUSY) -> list[Any]:
         """This one is not."""
+        self.ended += 1
         return self.say(Refuse(self.session, ref(run), code))
 
     def report(self, run: DispatchedRun, outcome: Outcome = Outcome.SUCCEEDED, **more: Any) -> list[Any]:
@@ -166,6 +168,11 @@ class Remote:
         """Gone."""
         return self.say(Bye(self.session))
 
+    def rows(self) -> list[int]:
+        """The runs that it was handed, each once."""
+        self.take()
+        return list(dict.fromkeys(run.row for run in self.runs))
+
     def acks(self) -> list[Ack]:
         """Every acknowledgement that it got."""
         self.take()
@@ -181,12 +188,32 @@ class Remote:
         self.take()
         return [message for message in self.got if isinstance(message, Reject)]
 
-    def beat_for(self, seconds: float, every_s: float = 1.0) -> None:
+    def beat_for(self, seconds: float) -> None:
         """Let time pass, and say all the while that it lives."""
-        for _ in range(round(seconds / every_s)):
-            self.bench.advance(every_s)
-            self.beat()
-        self.bench.settle()
+        both(self).beat_for(seconds)
+
+
+@define
+class Several:
+    """Handlers of one server that live side by side."""
+
+    handlers: tuple[Remote, ...]
+
+    def beat_for(self, seconds: float) -> None:
+        """Let time pass, and have all of them say all the while that they live."""
+        bench = self.handlers[0].bench
+        for _ in range(round(seconds)):
+            bench.advance(1)
+            for handler in self.handlers:
+                handler.beat()
+            bench.settle()
+            for handler in self.handlers:
+                handler.take()
+
+
+def both(*handlers: Remote) -> Several:
+    """All of these."""
+    return Several(handlers)
 
 
 # --- membership alone ------------------------------------------------------------------------------------------
