@@ -5,7 +5,6 @@ fire time gets an answer, and so does every moment at which nothing was to fire.
 """
 
 from collections.abc import Generator
-from difflib import get_close_matches
 from typing import Any
 
 from attrs import frozen
@@ -314,6 +313,8 @@ def _unknown(question: Question) -> Investigation:
             break
         after = ids[-1]
     by_lower = {known.lower(): known for known in ids}
+    from difflib import get_close_matches  # for mistakes only: 140 kB that no server needs
+
     near = tuple(by_lower[found] for found in get_close_matches(name.lower(), list(by_lower), n=3, cutoff=0.5))
     hint = f" Did you mean {' or '.join(near)}?" if near else f" There are {len(ids)} schedules."
     return Explanation(name, "unknown_schedule", "unknown", (f"The ledger has no schedule {name!r}.{hint}",), near=near)

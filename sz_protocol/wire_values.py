@@ -5,7 +5,6 @@ list and returns something that is never used, since a list that is not empty en
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -60,6 +59,8 @@ def place(path: Path, key: object) -> Path:
 def nearest(word: object, known: Iterable[str]) -> str:
     """The end of a message about an unknown word: the nearest known one, else the known ones."""
     names = list(known)
+    from difflib import get_close_matches  # for mistakes only: 140 kB that no server needs
+
     close = get_close_matches(str(word), names, n=1, cutoff=0.6)
     if close:
         return f'did you mean "{close[0]}"?'

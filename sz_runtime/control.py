@@ -6,7 +6,6 @@ Rules and messages: specs/control.md. Whoever carries the frames decides who may
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 from typing import Any
 
 import anyio
@@ -194,4 +193,6 @@ def _rows(asked: int) -> int:
 
 def software() -> str:
     """This version of ScheduleZero."""
+    from importlib.metadata import version
+
     return version("schedulezero")

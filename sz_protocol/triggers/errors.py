@@ -1,7 +1,6 @@
 """What can be wrong with a trigger, said so that a person can mend it."""
 
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from typing import TypeAlias
 
 from .instants import FIRST_US, LAST_US, iso_utc
@@ -56,6 +55,8 @@ def nearest(word: str, choices: Sequence[str]) -> str:
     if len(word) > 100:
         return ""
     by_lower = {choice.lower(): choice for choice in choices}
+    from difflib import get_close_matches  # for mistakes only: 140 kB that no server needs
+
     found = get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.6)
     return f"; did you mean {by_lower[found[0]]!r}?" if found else ""
 

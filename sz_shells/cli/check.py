@@ -5,18 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from sz_shells.cli.common import (
-    FAILED,
-    OK,
-    USAGE,
-    OutputOption,
-    SetOption,
-    emit_json,
-    fail,
-    find_config,
-    print_table,
-    read_settings,
-)
+from sz_shells.cli.common import FAILED, OK, USAGE, emit_json, fail, find_config, print_table, read_settings
+from sz_shells.cli.options import OutputOption, SetOption
 
 if TYPE_CHECKING:
     from sz_runtime.config import Config

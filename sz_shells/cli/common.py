@@ -8,9 +8,7 @@ import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,12 +18,6 @@ if TYPE_CHECKING:
 
 OK, FAILED, USAGE = 0, 1, 2
 
-Output = Literal["table", "json"]
-OutputOption = Annotated[Output, Parameter(name=["--output", "-o"], help="How to print: table or json.")]
-SetOption = Annotated[
-    list[str] | None,
-    Parameter(name="--set", negative=(), help="KEY=VALUE overrides a key of the configuration; may be repeated."),
-]
 PIPE_WIDTH = 100_000
 """Whoever reads a pipe reads lines: a row stays one line."""
 DEFAULT_CONFIGS = ("schedulezero.yaml", "config.yaml", "deployments/default/config.yaml")

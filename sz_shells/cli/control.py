@@ -10,17 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from sz_shells.cli.common import (
-    FAILED,
-    OK,
-    USAGE,
-    OutputOption,
-    SetOption,
-    emit_json,
-    fail,
-    load_deployment,
-    load_or_exit,
-)
+from sz_shells.cli.common import FAILED, OK, USAGE, emit_json, fail, load_deployment, load_or_exit
+from sz_shells.cli.options import OutputOption, SetOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -3,7 +3,8 @@
 import sys
 from typing import TYPE_CHECKING, Any
 
-from sz_shells.cli.common import FAILED, OK, OutputOption, SetOption, emit_json, fail, iso, load_deployment, print_table
+from sz_shells.cli.common import FAILED, OK, emit_json, fail, iso, load_deployment, print_table
+from sz_shells.cli.options import OutputOption, SetOption
 
 if TYPE_CHECKING:
     from sz_protocol.commands import HandlerStatus

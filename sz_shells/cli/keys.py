@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from sz_shells.cli.common import FAILED, OK, USAGE, OutputOption, SetOption, emit_json, fail, load_or_exit, print_table
+from sz_shells.cli.common import FAILED, OK, USAGE, emit_json, fail, load_or_exit, print_table
+from sz_shells.cli.options import OutputOption, SetOption
 
 if TYPE_CHECKING:
     from sz_shells.links.zmq.key_files import PublicKey

@@ -1,11 +1,13 @@
 """The `schedulezero` command. Parses, picks the command, ends with its exit code; commands load when they are used."""
 
 import sys
-from importlib.metadata import version
-
-from cyclopts import App, CycloptsError
+from typing import TYPE_CHECKING
 
 from sz_shells.cli.common import USAGE
+from sz_shells.cli.serving import plain_run, serve
+
+if TYPE_CHECKING:
+    from cyclopts import App
 
 COMMANDS = {
     "simulate": ("sz_shells.cli.simulate:simulate", "Throw seeded faults at schedules in simulated time."),
@@ -34,13 +36,17 @@ KEYS = {
 
 
 def _version() -> str:
+    from importlib.metadata import version
+
     from sz_protocol.triggers import tzdata_version
 
     return f"{version('schedulezero')} (zone data {tzdata_version()})"
 
 
-def build_app() -> App:
+def build_app() -> "App":
     """The application with all its commands."""
+    from cyclopts import App
+
     app = App(
         name="schedulezero",
         help="A job scheduler that keeps account of every instant: one machine, edge devices, or a cluster.",
@@ -60,9 +66,7 @@ def build_app() -> App:
 def main() -> None:
     """Run the command line and end the process."""
     try:
-        result = build_app()(print_error=True, exit_on_error=False, result_action="return_value")
-    except CycloptsError:
-        sys.exit(USAGE)
+        result = _run(sys.argv[1:])
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
@@ -70,6 +74,18 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(0)
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def _run(words: list[str]) -> object:
+    serving = plain_run(words)
+    if serving is not None:
+        return serve(serving)
+    from cyclopts import CycloptsError
+
+    try:
+        return build_app()(words, print_error=True, exit_on_error=False, result_action="return_value")
+    except CycloptsError:
+        return USAGE
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from sz_shells.cli.common import FAILED, OK, USAGE, OutputOption, SetOption, console, fail, iso, ledger_of, load_or_exit
+from sz_shells.cli.common import FAILED, OK, USAGE, console, fail, iso, ledger_of, load_or_exit
+from sz_shells.cli.options import OutputOption, SetOption
 
 if TYPE_CHECKING:
     from rich.console import Console

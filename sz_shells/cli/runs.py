@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from sz_shells.cli.common import OutputOption, SetOption, emit_json, fail, iso, ledger_of, load_deployment, print_table
+from sz_shells.cli.common import emit_json, fail, iso, ledger_of, load_deployment, print_table
+from sz_shells.cli.options import OutputOption, SetOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,18 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from sz_shells.cli.common import (
-    FAILED,
-    OK,
-    USAGE,
-    OutputOption,
-    SetOption,
-    console,
-    emit_json,
-    fail,
-    load_or_exit,
-    print_table,
-)
+from sz_shells.cli.common import FAILED, OK, USAGE, console, emit_json, fail, load_or_exit, print_table
+from sz_shells.cli.options import OutputOption, SetOption
 
 if TYPE_CHECKING:
     from sz_runtime.simulation.plan import Plan

@@ -6,17 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from sz_shells.cli.common import (
-    FAILED,
-    OK,
-    OutputOption,
-    SetOption,
-    emit_json,
-    iso,
-    load_deployment,
-    print_table,
-    store_of,
-)
+from sz_shells.cli.common import FAILED, OK, emit_json, iso, load_deployment, print_table, store_of
+from sz_shells.cli.options import OutputOption, SetOption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

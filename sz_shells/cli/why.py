@@ -4,19 +4,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from sz_shells.cli.common import (
-    FAILED,
-    OK,
-    USAGE,
-    OutputOption,
-    SetOption,
-    console,
-    emit_json,
-    fail,
-    iso,
-    ledger_of,
-    load_or_exit,
-)
+from sz_shells.cli.common import FAILED, OK, USAGE, console, emit_json, fail, iso, ledger_of, load_or_exit
+from sz_shells.cli.options import OutputOption, SetOption
 
 if TYPE_CHECKING:
     from sz_protocol.evidence import Question
