@@ -3,9 +3,12 @@
 import structlog
 
 from sz_protocol.notices import (
+    Attached,
+    AttachRefused,
     AttemptFailed,
     ClockStepped,
     ComponentChanged,
+    Detached,
     HandlerDraining,
     HandlerHeard,
     HandlerLeft,
@@ -16,6 +19,9 @@ from sz_protocol.notices import (
     Ignored,
     NodeFailed,
     Notice,
+    OutboxRecovered,
+    OutboxTroubled,
+    ResultsLeft,
     RunProgressed,
     RunsRecorded,
     RunUnresponsive,
@@ -71,8 +77,28 @@ class LogObserver:
                 log.critical("node_failed", component=component, reason=reason, meanwhile="everything else is stopped")
             case Ignored(what=what, reason=reason):
                 log.info("ignored", what=what, reason=reason)
+            case Attached() | AttachRefused() | Detached() | OutboxTroubled() | OutboxRecovered() | ResultsLeft():
+                self._log_attachment(notice)
             case _:
                 self._log_handler(notice)
+
+    def _log_attachment(self, notice: Notice) -> None:
+        """A handler's process finds its server, and loses it."""
+        log = self._log
+        match notice:
+            case Attached(session=session, methods=methods, held=held):
+                log.info("registered", session=session, methods=", ".join(methods), held_runs=held)
+            case AttachRefused(code=code, message=message, again_us=again_us):
+                log.warning("rejected", code=code, reason=message, again_in_s=round(again_us / 1e6, 1))
+            case Detached(reason=reason, executing=executing, unreported=unreported):
+                log.warning("server_lost", reason=reason, executing=executing, unreported=unreported)
+            case OutboxTroubled(detail=detail, waiting=waiting):
+                log.error("outbox_failing", detail=detail, results=waiting, meanwhile="they are reported from memory")
+            case OutboxRecovered():
+                log.info("outbox_recovered")
+            case ResultsLeft(kept=kept, lost=lost):
+                write = log.error if lost else log.warning
+                write("results_unreported", kept_for_the_next_start=kept, lost=lost)
 
     def _log_handler(self, notice: Notice) -> None:
         """Remote handlers come and go."""

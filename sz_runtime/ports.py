@@ -119,8 +119,7 @@ class Link(Protocol):
 
     async def run(self, complete: Complete, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled, in the event loop of the driver; started once the address is bound, or the first
-        attempt to connect is under way. On the way out, what was submitted gets a short while to leave. Raises
-        LinkError."""
+        attempt to connect is under way. Raises LinkError."""
         ...
 
     def submit(self, effect: Send) -> None:

@@ -65,17 +65,29 @@ def load_deployment(config: str | None, settings: Iterable[str] | None) -> "Conf
         return wrong.readable
 
 
+def innermost(error: BaseException) -> BaseException:
+    """The one error inside of groups of one."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
 def read_settings(settings: Iterable[str] | None) -> dict[str, str]:
     """What `--set KEY=VALUE` says; ends the command where that is no such pair, or one key comes twice."""
-    overrides: dict[str, str] = {}
-    for setting in settings or ():
-        key, equals, value = setting.partition("=")
+    return read_pairs(settings, "--set", "scheduler.threads=4")
+
+
+def read_pairs(pairs: Iterable[str] | None, option: str, example: str) -> dict[str, str]:
+    """What an option that takes KEY=VALUE, and may be repeated, says; ends the command where that is wrong."""
+    found: dict[str, str] = {}
+    for pair in pairs or ():
+        key, equals, value = pair.partition("=")
         if not equals or not key:
-            fail(f"--set {setting}: write KEY=VALUE, as in --set scheduler.threads=4", USAGE)
-        if key in overrides:
-            fail(f"--set {key}: is given twice", USAGE)
-        overrides[key] = value
-    return overrides
+            fail(f"{option} {pair}: write KEY=VALUE, as in {option} {example}", USAGE)
+        if key in found:
+            fail(f"{option} {key}: is given twice", USAGE)
+        found[key] = value
+    return found
 
 
 def store_of(config: "Config") -> "Store":

@@ -15,6 +15,7 @@ COMMANDS = {
     "init": ("sz_shells.cli.init:init", "Write a small configuration and handler module that run at once."),
     "check": ("sz_shells.cli.check:check", "Check a configuration: file, line and key of all that is wrong."),
     "run": ("sz_shells.cli.run:run", "Run the schedules of a configuration."),
+    "worker": ("sz_shells.cli.worker:worker", "Run handlers in a process of their own, for a server elsewhere."),
     "status": ("sz_shells.cli.status:status", "Show a deployment: its server, its schedules, what is due next."),
     "runs": ("sz_shells.cli.runs:runs", "Show the ledger: what became of every due instant."),
     "why": ("sz_shells.cli.why:why", "Say why a schedule fired at a time, or why it did not."),

@@ -5,16 +5,16 @@ itself, so that a server which runs for months does not carry 2.3 MB of it along
 import os
 import signal
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from attrs import frozen
 
-from sz_shells.cli.common import FAILED, OK, USAGE, fail, find_config, load_or_exit, read_settings
+from sz_shells.cli.common import FAILED, OK, USAGE, fail, find_config, innermost, load_or_exit, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from anyio.abc import TaskStatus
     from structlog.typing import EventDict
 
     from sz_runtime.components import ComponentManager
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 Backend = Literal["asyncio", "trio"]
 BACKENDS: tuple[Backend, ...] = ("asyncio", "trio")
-ECHO_S = 0.2
-"""timeout(1), a terminal and many wrappers signal the process and its group: one wish that comes twice at once."""
 
 
 @frozen
@@ -68,7 +66,7 @@ def plain_run(words: list[str]) -> Serving | None:
 
 def serve(asked: Serving) -> int:
     """Run the schedules of a configuration until it is told to go."""
-    _import_structlog()
+    import_structlog()
     import anyio
 
     from sz_runtime.components import ComponentFailed, StoppedEarly
@@ -77,7 +75,7 @@ def serve(asked: Serving) -> int:
 
     path = find_config(asked.config)
     loaded = load_or_exit(path, asked.settings)
-    if asked.backend == "trio" and not _has_trio():
+    if asked.backend == "trio" and not has_trio():
         fail("--backend trio needs the package trio: pip install 'schedulezero[trio]'", USAGE)
     overrides = read_settings(asked.settings)
     set_up_logging(asked.verbose, loaded.hider())
@@ -85,7 +83,7 @@ def serve(asked: Serving) -> int:
     try:
         return anyio.run(_serve, loaded, lambda: load_config(path, overrides=overrides), backend=asked.backend)
     except (ConfigError, ComponentFailed, BaseExceptionGroup) as error:
-        broken = _innermost(error)
+        broken = innermost(error)
         if isinstance(broken, StoppedEarly):
             return OK  # A signal came while it started: it was told to go, and went.
         if isinstance(broken, ConfigError):
@@ -95,7 +93,7 @@ def serve(asked: Serving) -> int:
         raise
 
 
-def _import_structlog() -> None:
+def import_structlog() -> None:
     """Import it as if rich were not installed: for tracebacks that a server does not print, rich would take 8 MB of
     memory for as long as it runs."""
     if "rich" not in sys.modules:
@@ -106,12 +104,6 @@ def _import_structlog() -> None:
             del sys.modules["rich"]
 
 
-def _innermost(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
-
-
 async def _serve(config: "Config", loader: "Callable[[], Config]") -> int:
     import anyio
     import structlog
@@ -119,13 +111,15 @@ async def _serve(config: "Config", loader: "Callable[[], Config]") -> int:
     from sz_runtime.components import ComponentManager
     from sz_runtime.interpreter import keep_what_is
     from sz_runtime.observing import LogObserver
+    from sz_runtime.signals import obey_signals
 
     for warning in config.warnings:
         structlog.get_logger("schedulezero").warning("configuration", problem=str(warning))
     manager = ComponentManager(config, observers=[LogObserver()], loader=loader)
     async with anyio.create_task_group() as tasks:
         # Before the start: a signal that comes while the components start must stop them in good order too.
-        await tasks.start(_signals, manager)
+        reload = {signal.SIGHUP: partial(_reload, manager)}
+        await tasks.start(obey_signals, manager.stop, partial(manager.stop, grace_s=0), reload)
         async with manager:
             keep_what_is()
             await manager.wait()
@@ -138,26 +132,6 @@ async def _serve(config: "Config", loader: "Callable[[], Config]") -> int:
         sys.stderr.flush()
         os._exit(FAILED)
     return FAILED if manager.failed else OK
-
-
-async def _signals(manager: "ComponentManager", *, task_status: "TaskStatus[None]") -> None:
-    import anyio
-    import structlog
-
-    log = structlog.get_logger("schedulezero")
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        task_status.started()
-        asked_at: float | None = None
-        async for number in signals:
-            if number == signal.SIGHUP:
-                await _reload(manager)
-            elif asked_at is None:
-                asked_at = anyio.current_time()
-                log.info("draining", signal=signal.Signals(number).name)
-                manager.stop()
-            elif anyio.current_time() - asked_at > ECHO_S:
-                log.warning("stopping_now", because="a second signal came")
-                manager.stop(grace_s=0)
 
 
 async def _reload(manager: "ComponentManager") -> None:
@@ -175,7 +149,8 @@ async def _reload(manager: "ComponentManager") -> None:
         log.error("reload_refused", problems=str(wrong))
 
 
-def _has_trio() -> bool:
+def has_trio() -> bool:
+    """Whether that event loop is installed."""
     from importlib.util import find_spec
 
     return find_spec("trio") is not None

@@ -10,7 +10,7 @@ import pytest
 
 from sz_shells.cli.main import COMMANDS, build_app
 
-WITHOUT_CONFIGURATION = {"demo", "init"}
+WITHOUT_CONFIGURATION = {"demo", "init", "worker"}
 ARGUMENTS = {"pause": ["s"], "resume": ["s"], "trigger": ["s"], "run-now": ["h", "m"], "cancel": ["00"], "why": ["s"]}
 
 

@@ -134,13 +134,34 @@ def read_public(path: Path) -> PublicKey:
     return _Fields(document).key(path.stem)
 
 
-def read_secret(path: Path, public: str) -> str:
-    """The secret key that belongs to a public one. Raises KeyProblem."""
+def server_key_of(known: str | Path) -> str:
+    """The public key of a server: its text, or the path of its public file. Raises KeyProblem."""
+    if isinstance(known, str) and _KEY.match(known):
+        return known
+    if not Path(known).is_file():
+        raise KeyProblem(f"{known}: is neither a public key of 40 characters nor a file of one")
+    found = read_public(Path(known))
+    if found.role is not Role.SERVER:
+        raise KeyProblem(f"{known}: is the key of {found.role} {found.handler_id}, not that of a server")
+    return found.key
+
+
+def secret_key_of(known: str | Path) -> str:
+    """A secret key: its text, or the path of its file. Raises KeyProblem, which does not repeat it."""
+    if isinstance(known, str) and _KEY.match(known):
+        return known
+    return read_secret(Path(known))
+
+
+def read_secret(path: Path, public: str | None = None) -> str:
+    """The secret key in a file, which has to belong to `public` where that is given. Raises KeyProblem."""
     text = _content(path).decode("ascii", "replace").strip()
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o027:
         raise KeyProblem(f"{path}: others than its owner can use it (mode {mode:04o}); chmod 600 {path}")
-    if not _KEY.match(text) or zmq.curve_public(text.encode()).decode() != public:
+    if not _KEY.match(text):
+        raise KeyProblem(f"{path}: holds no secret key: one line of 40 characters")
+    if public is not None and zmq.curve_public(text.encode()).decode() != public:
         raise KeyProblem(f"{path}: is not the secret key to {path.with_suffix(PUBLIC).name}")
     return text
 

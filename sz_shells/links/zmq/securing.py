@@ -10,7 +10,7 @@ from sz_runtime.config.model import RegistrationServer, ZmqClient
 from sz_runtime.ports import LinkError
 from sz_shells.links.zmq.addresses import is_loopback
 from sz_shells.links.zmq.curve import ClientSecurity, ServerSecurity
-from sz_shells.links.zmq.key_files import KeyProblem
+from sz_shells.links.zmq.key_files import KeyProblem, secret_key_of, server_key_of
 from sz_shells.links.zmq.keys_directory import KeysDirectory, server_key
 
 
@@ -53,6 +53,16 @@ def secure_server(
     except KeyProblem as problem:
         raise LinkError(str(problem)) from problem
     return Secured(ServerSecurity(found.secret_key.encode(), directory), directory)
+
+
+def client_security(server_key: str | Path | None, secret_key: str | Path | None) -> ClientSecurity | None:
+    """The keys of a client, each as its text or the path of its file; None: it does without. Raises KeyProblem."""
+    if server_key is None and secret_key is None:
+        return None
+    if server_key is None or secret_key is None:
+        missing = "the server's public key" if server_key is None else "a secret key of its own"
+        raise KeyProblem(f"an encrypted link needs two keys: {missing} is missing")
+    return ClientSecurity(server_key_of(server_key).encode(), secret_key_of(secret_key).encode())
 
 
 def secure_client(client: ZmqClient) -> ClientSecurity | None:
