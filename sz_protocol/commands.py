@@ -123,10 +123,22 @@ class HandlerStatus:
 
 
 @frozen
+class RunNote:
+    """How far a run is that a remote handler executes, in that handler's own words."""
+
+    run_id: str
+    attempt: int
+    handler_id: str
+    note: str
+    percent: int | None = None
+
+
+@frozen
 class HandlersListed:
-    """The remote handlers, by id."""
+    """The remote handlers, by id, and what was last heard of how far their runs are."""
 
     handlers: tuple[HandlerStatus, ...]
+    progress: tuple[RunNote, ...] = ()
 
 
 class RefusalCode(StrEnum):

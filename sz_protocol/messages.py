@@ -98,7 +98,8 @@ class HeldSchedule:
 
 @frozen
 class ExecutingRun:
-    """A run that is (or may be) executing. `started_us` None: it was handed over and has not reported."""
+    """A run that is (or may be) executing. `started_us` None: it was handed over and has not reported. `worker` is the
+    remote handler that it was handed to ("": the server executes it), `note` and `percent` how far it says it is."""
 
     run_id: str
     schedule_id: str
@@ -107,6 +108,9 @@ class ExecutingRun:
     fire_us: int
     attempt: int
     started_us: int | None = None
+    worker: str = ""
+    note: str = ""
+    percent: int | None = None
 
 
 @frozen

@@ -14,7 +14,7 @@ import structlog
 from attrs import asdict, evolve, frozen
 
 from sz_protocol.codec import decode, encode
-from sz_protocol.commands import Refusal, RefusalCode
+from sz_protocol.commands import HandlersListed, ListHandlers, Refusal, RefusalCode, RunNote
 from sz_protocol.kernel.errors import DecodeError, LocalProtocolError
 from sz_protocol.messages import (
     TO_CONTROL_SERVER,
@@ -138,6 +138,10 @@ class ControlService:
             view = await anyio.to_thread.run_sync(view_store, scheduler.store.query, asked)
         except StoreError as broken:
             return evolve(status, warnings=(*status.warnings, str(broken)))
+        if any(run.worker for run in view.executing):
+            listed = await scheduler.ask(ListHandlers())
+            if isinstance(listed, HandlersListed):
+                view = evolve(view, executing=with_progress(view.executing, listed.progress))
         return evolve(status, term=scheduler.term, **asdict(view, recurse=False))
 
 
@@ -172,11 +176,18 @@ def view_store(query: Callable[[Query], tuple[Any, ...]], asked: GetStatus) -> S
         bool(page),
         tuple(NextFire(s.id, s.next_due_us) for s in due if _standing(s).state is ScheduleState.ACTIVE),
         tuple(
-            ExecutingRun(r.run_id, r.schedule_id, r.handler_id, r.method, r.fire_us, r.attempt, r.started_us)
+            ExecutingRun(r.run_id, r.schedule_id, r.handler_id, r.method, r.fire_us, r.attempt, r.started_us, r.worker)
             for r in leased
         ),
         tuple(held.values())[: _rows(asked.held)],
     )
+
+
+def with_progress(runs: tuple[ExecutingRun, ...], notes: tuple[RunNote, ...]) -> tuple[ExecutingRun, ...]:
+    """How far runs are, where their handlers have said so."""
+    said = {(note.run_id, note.attempt): note for note in notes}
+    found = [(run, said.get((run.run_id, run.attempt))) for run in runs]
+    return tuple(run if note is None else evolve(run, note=note.note, percent=note.percent) for run, note in found)
 
 
 def _standing(schedule: Schedule) -> HeldSchedule:

@@ -312,6 +312,7 @@ class LeasedRun:
     attempt: int
     fence: int
     exclusive: bool = False
+    run_id: str = ""
 
 
 @frozen

@@ -12,7 +12,7 @@ from attrs import Factory, define
 
 from sz_protocol.commands import HandlerState
 from sz_protocol.kernel.effects import CancelReason, Effect, Publish, Send, StartRun
-from sz_protocol.kernel.events import RunResult, RunsFinished, RunsReturned, RunsVanished
+from sz_protocol.kernel.events import LeasedRun, RunResult, RunsFinished, RunsReturned, RunsVanished
 from sz_protocol.kernel.now import Now
 from sz_protocol.machines.leases import BATCH, BATCH_WEIGHT, MOST_WEIGHT, Key, Lease, Leases, LeaseState, weigh
 from sz_protocol.machines.workers import Session, Worker, Workers, keys_of
@@ -55,7 +55,7 @@ class Carriage:
             return []
         taken: list[Lease] = []
         for run in runs:
-            lease = Lease(name, run.row, run.attempt, run.fence, LeaseState.QUEUED, run, run.exclusive)
+            lease = Lease(name, run.row, run.attempt, run.fence, LeaseState.QUEUED, run, run.exclusive, run.run_id)
             self._add(worker, lease)
             lease.weight = weigh(run.params)
             if lease.weight > MOST_WEIGHT:
@@ -67,9 +67,10 @@ class Carriage:
         self.leases.wait_for_credit((lease for lease in taken if lease.state is LeaseState.QUEUED), now)
         return effects
 
-    def leave(self, worker: Worker, lease: Lease) -> None:
+    def leave(self, worker: Worker, left: LeasedRun) -> None:
         """A run that a handler had when the last life of this node ended."""
-        self._add(worker, lease)
+        state, run_id = LeaseState.LEFT, left.run_id
+        self._add(worker, Lease(worker.id, left.row, left.attempt, left.fence, state, None, left.exclusive, run_id))
 
     def pump(self, worker: Worker, now: Now) -> list[Effect]:
         """Send what waits, in its order, as far as the credit goes (MEMB-5)."""

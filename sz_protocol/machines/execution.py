@@ -397,7 +397,7 @@ class Execution:
                 continue
             if run.worker and self.settings.remote:
                 self.table.resume(run, now)
-                left.append(LeasedRun(run.worker, run.row, run.attempt, run.fence, definition.exclusive))
+                left.append(LeasedRun(run.worker, run.row, run.attempt, run.fence, definition.exclusive, run.run_id))
             else:
                 lost.append(decide_loss(run, definition, self.settings, self.rng, now.utc_us))
         if left:

@@ -9,9 +9,11 @@ from collections import deque
 from collections.abc import Iterable
 from enum import Enum, auto
 from heapq import heappop, heappush
+from itertools import islice
 
 from attrs import Factory, define, frozen
 
+from sz_protocol.commands import RunNote
 from sz_protocol.kernel.effects import CancelReason, StartRun
 from sz_protocol.kernel.moves import Moves, allows, move
 from sz_protocol.kernel.now import Now
@@ -88,6 +90,7 @@ class Lease:
     state: LeaseState
     start: StartRun | None = None
     exclusive: bool = False
+    run_id: str = ""
     weight: int = 0
     first: int = 0
     delivery: int = 0
@@ -153,6 +156,14 @@ class Leases:
         """It has ended, one way or the other."""
         if self.all.get(lease.key) is lease:
             del self.all[lease.key]
+
+    def progress(self, most: int) -> tuple[RunNote, ...]:
+        """What was heard of how far they are."""
+        told = (lease for lease in self.all.values() if lease.note or lease.percent is not None)
+        return tuple(
+            RunNote(lease.run_id, lease.attempt, lease.worker, lease.note, lease.percent)
+            for lease in islice(told, most)
+        )
 
     def lives(self, lease: Lease) -> bool:
         """Whether it is still on its way."""

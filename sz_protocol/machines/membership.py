@@ -36,7 +36,7 @@ from sz_protocol.kernel.events import (
 from sz_protocol.kernel.moves import Moves, allows, move
 from sz_protocol.kernel.now import Now, WakeReason, Wakeup
 from sz_protocol.machines.carriage import Carriage
-from sz_protocol.machines.leases import Lease, Leases, LeaseState
+from sz_protocol.machines.leases import Leases, LeaseState
 from sz_protocol.machines.registration import Registration
 from sz_protocol.machines.workers import MOVES as HANDLER_MOVES
 from sz_protocol.machines.workers import (
@@ -80,6 +80,9 @@ from sz_protocol.settings import Settings
 
 TELL_EVERY_US, TELL_EACH_US = 20_000, 20
 """Handlers that come and go together are told together: no oftener than this, plus so much for each method known."""
+
+LISTED_RUNS = 1000
+"""Notes on how far runs are, in one list of handlers."""
 
 IN_SESSION = (Results, Accept, Beat, Progress, Refuse, Drain, Bye)
 
@@ -153,7 +156,8 @@ class Membership:
                 self.registration.learn_local(methods)
                 effects += self._end_sessions(now)
             case Commanded(request_id=request_id, command=ListHandlers()):
-                effects.append(Reply(request_id, HandlersListed(self.workers.listing(now))))
+                listed = HandlersListed(self.workers.listing(now), self.leases.progress(LISTED_RUNS))
+                effects.append(Reply(request_id, listed))
             case Started() | RunsRecovered() | StopRequested():
                 self._on_life(event, now)
             case _:
@@ -205,8 +209,7 @@ class Membership:
             worker = self._known(left.worker, now)
             if allows(HANDLER_MOVES, worker.state, LeftBehind()):
                 self._move(worker, LeftBehind(), now)
-            lease = Lease(left.worker, left.row, left.attempt, left.fence, LeaseState.LEFT, exclusive=left.exclusive)
-            self.carriage.leave(worker, lease)
+            self.carriage.leave(worker, left)
             worker.heard_us = now.mono_us
             self.workers.look_again(worker)
 

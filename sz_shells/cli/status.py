@@ -12,7 +12,7 @@ from sz_shells.cli.options import OutputOption, SetOption
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sz_protocol.messages import GetStatus, Status
+    from sz_protocol.messages import ExecutingRun, GetStatus, Status
     from sz_protocol.records import ScheduleState
     from sz_runtime.config import Config
     from sz_runtime.control import StoreView
@@ -136,6 +136,9 @@ def _store_part(view: "Status | StoreView") -> dict[str, Any]:
                 "fire_time": iso(r.fire_us),
                 "attempt": r.attempt,
                 "started_at": iso(r.started_us),
+                "worker": r.worker or None,
+                "progress": r.note or None,
+                "percent": r.percent,
             }
             for r in view.executing
         ],
@@ -161,11 +164,17 @@ def _print_store(view: "Status | StoreView") -> None:
         rows = [(iso(fire.due_us), _ahead(fire.due_us), fire.schedule_id) for fire in view.next_fires]
         print_table("", ("next fire (UTC)", "in", "schedule"), rows)
     if view.executing:
-        columns = ("executing", "schedule", "method", "fire time (UTC)", "attempt")
+        columns = ("executing", "schedule", "method", "fire time (UTC)", "attempt", "says")
         runs = [
-            (r.run_id, r.schedule_id, f"{r.handler_id}.{r.method}", iso(r.fire_us), r.attempt) for r in view.executing
+            (r.run_id, r.schedule_id, f"{r.handler_id}.{r.method}", iso(r.fire_us), r.attempt, _progress(r))
+            for r in view.executing
         ]
         print_table("", columns, runs)
+
+
+def _progress(run: "ExecutingRun") -> str:
+    done = "" if run.percent is None else f"{run.percent}%"
+    return " ".join(part for part in (run.worker and f"({run.worker})", done, run.note) if part)
 
 
 def _print_held(view: "Status | StoreView") -> None:

@@ -3,8 +3,9 @@
 import pytest
 from attrs import evolve
 
+from sz_protocol.commands import ListHandlers, RunNote
 from sz_protocol.kernel.effects import CancelReason
-from sz_protocol.kernel.events import LeasedRun, ResultsSettled, RunsFinished, StopAssigned, StopRequested
+from sz_protocol.kernel.events import Commanded, LeasedRun, ResultsSettled, RunsFinished, StopAssigned, StopRequested
 from sz_protocol.kernel.now import SECOND_US
 from sz_protocol.machines.leases import BATCH, weigh
 from sz_protocol.messages import (
@@ -640,7 +641,8 @@ def test_progress_is_told_and_the_last_of_it_kept() -> None:
     handler.say(Progress(handler.session, ref(run), "half" + "!" * 500, 50))
     (told,) = desk.seen(RunProgressed)
     assert (told.row, told.worker, told.percent, len(told.note)) == (1, "h", 50, 200)
-    assert desk.machine.leases.all[1, 1].percent == 50
+    desk.give(Commanded(1, ListHandlers()))
+    assert desk.replies[0].progress == (RunNote(f"{1:032x}", 1, "h", told.note, 50),)
 
 
 def test_nonsense_about_runs_is_ignored_with_a_reason() -> None:

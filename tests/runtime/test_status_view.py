@@ -4,12 +4,13 @@ import pytest
 from attrs import evolve
 
 from sz_protocol.changes import PutSchedules
+from sz_protocol.commands import RunNote
 from sz_protocol.definition_wire import decode_stored, encode_definition
 from sz_protocol.kernel.effects import Write
-from sz_protocol.messages import GetStatus
+from sz_protocol.messages import ExecutingRun, GetStatus
 from sz_protocol.records import Schedule, ScheduleState
 from sz_runtime import control
-from sz_runtime.control import StoreView, view_store
+from sz_runtime.control import StoreView, view_store, with_progress
 from sz_shells.cli.status import _print_store, _store_part
 from sz_shells.stores.memory import MemoryStore
 from tests.contracts.store_world import T0, a_schedule
@@ -81,3 +82,23 @@ def test_the_list_is_bounded_and_says_so(capsys: pytest.CaptureFixture[str]) -> 
     assert "schedules: 25 paused\n" in out
     assert "and 5 more that do not fire\n" in out
     assert _store_part(seen)["held"][0] == {"schedule_id": "s00", "state": "paused", "since": None, "reason": ""}
+
+
+def test_it_says_who_executes_a_run_and_how_far_that_says_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    runs = (
+        ExecutingRun("aa", "one", "h", "m", T0, 1, worker="h"),
+        ExecutingRun("bb", "two", "h", "m", T0, 2, worker="other"),
+        ExecutingRun("cc", "three", "h", "m", T0, 1),
+    )
+    notes = (RunNote("aa", 1, "h", "half of it", 50), RunNote("bb", 1, "other", "an older attempt"))
+    told = with_progress(runs, notes)
+    assert [(run.note, run.percent) for run in told] == [("half of it", 50), ("", None), ("", None)]
+    seen = StoreView({}, False, (), told, ())
+    _print_store(seen)
+    out = capsys.readouterr().out
+    assert "(h) 50% half of it" in out
+    assert "(other)" in out
+    first, second, third = _store_part(seen)["executing"]
+    assert (first["worker"], first["progress"], first["percent"]) == ("h", "half of it", 50)
+    assert (second["worker"], second["progress"]) == ("other", None)
+    assert third["worker"] is None
