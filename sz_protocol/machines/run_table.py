@@ -182,7 +182,8 @@ class RunTable:
             run.run_id,
             run.schedule_id,
             run.kind,
-            run.handler_id,
+            # Whoever has the slot: with "*" and elsewhere that is somebody else than the definition names.
+            self.placement.slots[run.row][1].handler_id,
             run.method,
             definition.params if run.params is None else run.params,
             run.fire_us,
@@ -199,9 +200,7 @@ class RunTable:
         how long it has been at it: its time-out runs anew."""
         self._execute(run, self.definitions[run.row], now)
         # Its method's own concurrency is not known yet; that it is one more there cannot be undone either way.
-        self.placement.occupy(
-            run.row, MethodInfo(run.handler_id, run.method, worker_pool(run.worker), None, run.worker)
-        )
+        self.placement.occupy(run.row, MethodInfo(run.worker, run.method, worker_pool(run.worker), None, run.worker))
 
     def _execute(self, run: Run, definition: Definition, now: Now) -> int | None:
         self.executing[run.row] = None

@@ -1,5 +1,6 @@
 """A server and remote handlers, each in a process of its own, for tests that hurt them."""
 
+import json
 import os
 import signal
 import socket
@@ -10,9 +11,14 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 from attrs import frozen
 
+from sz_protocol.commands import Done, HandlersListed, ListHandlers, RunNow
+from sz_protocol.messages import Answer, Request
+from sz_runtime.config import load_config
+from sz_shells.cli.control import connected
 from tests.faults.server import ROOT, Server
 
 CONFIG = """\
@@ -198,10 +204,16 @@ class Fleet(Server):
         """How often a run was begun, by whomever."""
         return Counter(entry.run_id for entry in self.entries("start"))[run_id]
 
+    def ask(self, request: Request) -> Answer:
+        """Ask the server over its control link."""
+        with connected(load_config(self.config)) as client:
+            return client.ask(request)
+
     def registered(self) -> dict[str, str]:
         """The states of the registered handlers, by id."""
-        rows = self.cli_json("handlers", str(self.config))
-        return {row["handler_id"]: row["state"] for row in rows}
+        listed = self.ask(ListHandlers())
+        assert isinstance(listed, HandlersListed), listed
+        return {handler.handler_id: handler.state.value for handler in listed.handlers}
 
     def wait_registered(self, *names: str) -> None:
         """Wait until these handlers are present."""
@@ -209,9 +221,9 @@ class Fleet(Server):
 
     def run_now(self, handler: str, method: str, params: str = "{}") -> str:
         """Ask for a run; its id."""
-        answer = self.cli_json("run-now", handler, method, str(self.config), "--params", params)
-        run_id: str = answer["run_id"]
-        return run_id
+        done = self.ask(RunNow(handler, method, uuid4().hex, json.loads(params)))
+        assert isinstance(done, Done), done
+        return done.detail
 
     def outcome(self, run_id: str) -> str | None:
         """The outcome of a run, once it has one."""

@@ -7,7 +7,7 @@ from attrs import evolve
 from sz_protocol.commands import Apply, Cancel, Done, Refusal, RunNow
 from sz_protocol.definition import AwayPolicy, Overlap, OverlapPolicy, Semantics
 from sz_protocol.kernel.effects import CancelReason, Write
-from sz_protocol.kernel.events import FailReason, Woke
+from sz_protocol.kernel.events import FailReason, HandlersChanged, MethodInfo, Woke
 from sz_protocol.messages import Ack, AckCode, DispatchedRun, OfferedMethod, RefuseCode, RejectCode
 from sz_protocol.notices import HandlerLost, ScheduleParked, ScheduleUnparked
 from sz_protocol.records import Outcome, RunState, ScheduleState
@@ -129,6 +129,15 @@ def test_away_elsewhere_goes_to_another_handler_while_its_own_is_not_here() -> N
     both(handler, other).beat_for(10)
     assert len(handler.runs) == 2
     assert [run.worker for run in bench.store.ledger()] == ["h", "other", "h"]
+
+
+def test_a_handler_of_this_process_is_called_by_its_own_name_wherever_the_schedule_meant_another() -> None:
+    here = HandlersChanged((MethodInfo("here", "m", "pool"),), (("pool", 2),))
+    bench = Bench(None, REMOTE, here).start()
+    any_one = evolve(every(10, "any"), handler_id="*")
+    bench.ask(Apply((any_one, every(10, "gone", away=AwayPolicy.ELSEWHERE))))
+    bench.advance(10)
+    assert [(start.schedule_id, start.handler_id) for start in bench.started] == [("any", "here"), ("gone", "here")]
 
 
 def test_any_handler_with_the_tags_and_the_method_the_least_loaded_first() -> None:

@@ -42,6 +42,15 @@ def run_peer_adds(store: str, count: int) -> list[tuple[str, float]]:
     return [] if figure is None else [("APScheduler 3", figure)]
 
 
+def run_peer_round_trips(alone: int, together: int) -> list[tuple[str, list[float], float]]:
+    """(who, round trips one at a time in ms, round trips a second) of every peer that is installed."""
+    found = _run_json(sys.executable, "dramatiq_peer.py", str(alone), str(together))
+    if found is None:
+        sys.stderr.write("dramatiq: left out (not installed, or not done in time)\n")
+        return []
+    return [("dramatiq over Redis", found[:-1], found[-1])]
+
+
 def _run(python: str, script: str, *args: str) -> float | None:
     found = _run_json(python, script, *args)
     return None if found is None else float(found[0])
