@@ -53,7 +53,7 @@ def worker(
             tags=read_pairs(tag, "--tag", "zone=eu"),
             concurrency=concurrency,
             threads=threads,
-            outbox=_outbox(outbox, handler_id),
+            outbox=outbox_of(outbox, handler_id),
             server_key=server_key,
             secret_key=secret_key,
             reconnect_s=reconnect,
@@ -78,7 +78,8 @@ def _run(worker: "Worker", backend: Backend) -> int:
     return OK
 
 
-def _outbox(given: str | None, handler_id: str) -> str | None:
+def outbox_of(given: str | None, handler_id: str) -> str | None:
+    """Where the outbox lies; None: in memory."""
     if given == "memory":
         return None
     return given if given is not None else f"deployments/{quote(handler_id, safe='')}/outbox.db"
