@@ -40,7 +40,7 @@ _SCHEMA = (
         incarnation INTEGER NOT NULL,
         outcome TEXT NOT NULL,
         reason TEXT NOT NULL,
-        started_us INTEGER NOT NULL,
+        started_us INTEGER,
         finished_us INTEGER NOT NULL,
         result TEXT,
         error TEXT,

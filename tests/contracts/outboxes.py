@@ -118,7 +118,9 @@ def a_report(number: int, attempt: int = 1, **more: Any) -> RunReport:
 
 def plain(number: int) -> RunReport:
     """A result with nothing to say."""
-    return a_report(number, outcome=Outcome.SUCCEEDED, reason="", result=None, error=None, retryable=True)
+    return a_report(
+        number, outcome=Outcome.SUCCEEDED, reason="", started_us=None, result=None, error=None, retryable=True
+    )
 
 
 def key_of(report: RunReport) -> Key:

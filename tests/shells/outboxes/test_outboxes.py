@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
+from attrs import fields
 
 from sz_protocol.attaching import KeepFailed, Kept
+from sz_protocol.messages import RunReport
 from sz_runtime.ports import Outbox, StoreError, StoreInUse, StoreTooNew
 from sz_shells.outboxes.memory import MemoryOutbox
 from sz_shells.outboxes.sqlite import SqliteOutbox
@@ -213,3 +215,16 @@ def test_an_answer_means_a_commit(sqlite_world: SqliteWorld) -> None:
     assert other.execute("SELECT delivery FROM reports").fetchall() == [(1,)]
     assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     other.close()
+
+
+def test_the_file_holds_every_field_of_a_report(sqlite_world: SqliteWorld) -> None:
+    session = Session(sqlite_world, sqlite_world.make())
+    connection = sqlite3.connect(sqlite_world.path)
+    columns = {name: bool(not_null) for _, name, _, not_null, *_ in connection.execute("PRAGMA table_info(reports)")}
+    connection.close()
+    optional = {field.name for field in fields(RunReport) if "None" in str(field.type)}
+    expected = {field.name: field.name not in optional for field in fields(RunReport)}
+    expected["run"] = expected.pop("row")
+    del columns["number"]
+    assert columns == expected
+    session.kept(a_report(1))
