@@ -42,7 +42,8 @@ def waiting(number: int = 1, fire_us: int = T0_US + MINUTE_US, id: str = "s", **
 
 def leased(number: int = 1, attempt: int = 1, **more: Any) -> Run:
     """A run that is claimed, or executing."""
-    return evolve(waiting(number), state=RunState.LEASED, attempt=attempt, fence=row_of(number), **more)
+    claimed: dict[str, Any] = {"state": RunState.LEASED, "attempt": attempt, "fence": row_of(number)}
+    return evolve(waiting(number), **(claimed | more))
 
 
 def untrusted(seconds: float) -> Now:
