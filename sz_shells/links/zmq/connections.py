@@ -74,8 +74,8 @@ class Connections:
         return connection
 
     def ended(self, fd: int) -> Connection | None:
-        """A connection is no more. (Messages and events come on two ways: where one that has this descriptor anew has
-        spoken already, it is forgotten here, and known again at its next message.)"""
+        """A connection is no more. (Messages that it left behind may make it known again, until its descriptor is used
+        by another.)"""
         connection = self._silent.pop(fd, None) or self._speaking.pop(fd, None) or self._ending.pop(fd, None)
         if connection is not None:
             self._peers.pop(connection.peer, None)

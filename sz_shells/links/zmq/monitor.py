@@ -41,14 +41,22 @@ class Monitor:
 
     async def next(self) -> Happened:
         """Wait for the next event."""
-        head = (await self._pair.recv_multipart())[0]
-        return Happened(*_EVENT.unpack(head))
+        return _parsed(await self._pair.recv_multipart())
+
+    def take(self) -> Happened | None:
+        """The next event if it is here already."""
+        parts = self._pair.take()
+        return None if parts is None else _parsed(parts)
 
     def close(self) -> None:
         """End it; before the socket that it watches."""
         if not self._watched.closed:
             self._watched.disable_monitor()
         self._pair.close()
+
+
+def _parsed(parts: list[bytes]) -> Happened:
+    return Happened(*_EVENT.unpack(parts[0]))
 
 
 def why_failed(happened: Happened) -> str:

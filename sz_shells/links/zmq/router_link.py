@@ -19,7 +19,7 @@ from sz_shells.links.zmq.fd_socket import FdSocket
 from sz_shells.links.zmq.leaving import leave
 from sz_shells.links.zmq.limited_log import LimitedLog
 from sz_shells.links.zmq.limits import Limits
-from sz_shells.links.zmq.monitor import HANDSHAKE_FAILED, Monitor, why_failed
+from sz_shells.links.zmq.monitor import HANDSHAKE_FAILED, Happened, Monitor, why_failed
 from sz_shells.links.zmq.outbox import Outbox
 from sz_shells.links.zmq.zap import serve_zap, zap_socket
 
@@ -80,7 +80,7 @@ class RouterLink:
             monitor = Monitor(router.socket, _EVENTS)
             ending.callback(monitor.close)
             works: list[Callable[[], Coroutine[Any, Any, None]]]
-            works = [partial(self._receive, router), partial(self._watch, monitor), self._flush, self._sweep]
+            works = [partial(self._receive, router, monitor), partial(self._watch, monitor), self._flush, self._sweep]
             if self._security is not None:
                 zap = zap_socket(context)
                 ending.callback(zap.close)
@@ -149,14 +149,14 @@ class RouterLink:
             self._work.set()
             return False
 
-    async def _receive(self, router: FdSocket) -> None:
+    async def _receive(self, router: FdSocket, monitor: Monitor) -> None:
         while True:
             frames = await router.recv_frames()
             peer, last = frames[0].bytes, frames[-1]
             key = ""
             if self._security is not None:
                 key = str(last.get("User-Id"))
-            if not self._acceptable(frames, peer, key):
+            if not self._acceptable(frames, peer, key, monitor):
                 continue
             try:
                 self._received(peer, key, last.bytes)
@@ -164,10 +164,13 @@ class RouterLink:
                 # A mistake of ours about one frame must not take the link from the others.
                 self._log.exception("zmq_frame_failed")
 
-    def _acceptable(self, frames: list[zmq.Frame], peer: bytes, key: str) -> bool:
+    def _acceptable(self, frames: list[zmq.Frame], peer: bytes, key: str, monitor: Monitor) -> bool:
         """Whether a message may be handed on; what may not is counted."""
         connection = self._connections.of_peer(peer)
         if connection is None:
+            # Events come on a way of their own: those from before this message first.
+            while (happened := monitor.take()) is not None:
+                self._on_event(happened)
             fd = _descriptor(frames[-1])
             if fd is None:
                 self.counts["refused_ancient"] += 1
@@ -222,17 +225,20 @@ class RouterLink:
     async def _watch(self, monitor: Monitor) -> None:
         """Keep account of connections, and say what happens to them."""
         while True:
-            happened = await monitor.next()
-            if happened.event == zmq.EVENT_LISTENING:
+            self._on_event(await monitor.next())
+
+    def _on_event(self, happened: Happened) -> None:
+        match happened.event:
+            case zmq.EVENT_LISTENING:
                 self._connections.listening.add(happened.value)
-            elif happened.event == zmq.EVENT_ACCEPTED:
+            case zmq.EVENT_ACCEPTED:
                 self._on_accepted(happened.value)
-            elif happened.event == zmq.EVENT_DISCONNECTED:
+            case zmq.EVENT_DISCONNECTED:
                 self._on_ended(happened.value)
-            elif happened.event == zmq.EVENT_ACCEPT_FAILED:
+            case zmq.EVENT_ACCEPT_FAILED:
                 self.counts["accept_failed"] += 1
                 self._log.warning("zmq_accept_failed", error=zmq.strerror(happened.value))
-            elif happened.event & HANDSHAKE_FAILED:
+            case _:
                 self.counts["handshake_failed"] += 1
                 self._log.warning("zmq_handshake_failed", because=why_failed(happened))
 
