@@ -77,10 +77,13 @@ class _Passing:
                         await anyio.aclose_forcefully(stream)
 
     async def _direction(self, name: Direction, source: ByteStream, target: ByteStream, faults: Faults) -> None:
-        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+        try:
             with self.half_closed[name]:
                 await self._pump(source, target, faults)
             await target.send_eof()
+        except* (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            # A reset ends both directions, and is passed on as one.
+            self.scope.cancel()
 
     async def _pump(self, source: ByteStream, target: ByteStream, faults: Faults) -> None:
         entry, way = anyio.create_memory_object_stream[tuple[float, bytes]](WINDOW)
@@ -110,6 +113,11 @@ class TcpProxy:
         self.accepted = 0
         self.up, self.down = Faults(), Faults()
         self._passing: set[_Passing] = set()
+
+    @property
+    def address(self) -> str:
+        """For ZeroMQ."""
+        return f"tcp://127.0.0.1:{self.port}"
 
     @property
     def connections(self) -> int:

@@ -21,6 +21,7 @@ from sz_shells.links.zmq.outbox import Outbox
 
 AT_ONCE = 64
 RETRY_S = (0.001, 0.05)
+LAST_WORDS_S = 0.01
 _ENDS = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_CONNECT_RETRIED | HANDSHAKE_FAILED
 _EVENTS = _ENDS | zmq.EVENT_HANDSHAKE_SUCCEEDED
 _log = structlog.get_logger("schedulezero.zmq")
@@ -120,7 +121,8 @@ class DealerLink:
     def _set_up(self, socket: "zmq.Socket[bytes]", address: str) -> None:
         self._limits.apply(socket)
         socket.ipv6 = "[" in address
-        socket.reconnect_ivl = -1
+        # Never by libzmq. Not -1: then it throws away what has come, at the moment when the connection ends.
+        socket.reconnect_ivl = 3_600_000
         socket.connect_timeout = int(self._limits.handshake_s * 1000)
         if self._security is not None:
             self._security.apply(socket)
@@ -141,6 +143,8 @@ class DealerLink:
         self.why_down = ""
         self.counts["connected"] += 1
         self._log.info("zmq_connected", address=self._address)
+        # Make room for what is said first.
+        self._outbox.flush(lambda data: dealer.send((data,)), self._limits.queue)
         try:
             self._changed(True)
             async with anyio.create_task_group() as tasks:
@@ -149,11 +153,15 @@ class DealerLink:
                 while not (await monitor.next()).event & _ENDS:
                     pass
                 tasks.cancel_scope.cancel()
-            # The last word of the other end may lie here still.
+            # The last words of the other end: libzmq hands them over just after it has said that it is gone.
+            await anyio.sleep(LAST_WORDS_S)
             while (parts := dealer.take()) is not None:
                 self._hand_on(parts)
         except anyio.get_cancelled_exc_class():
-            self._outbox.flush(lambda data: dealer.send((data,)), len(self._outbox))
+            with anyio.move_on_after(self._limits.leave_s, shield=True):
+                while self._outbox:
+                    self._outbox.flush(lambda data: dealer.send((data,)), AT_ONCE)
+                    await anyio.sleep(RETRY_S[0])
             raise
         finally:
             self._socket = None

@@ -75,7 +75,7 @@ class RouterLink:
         async with AsyncExitStack() as ending:
             ending.push_async_callback(leave, context, self._limits.leave_s)
             router = FdSocket(context.socket(zmq.ROUTER, socket_class=zmq.Socket))
-            ending.callback(self._end, router)
+            ending.push_async_callback(self._end, router)
             self._set_up(router.socket)
             monitor = Monitor(router.socket, _EVENTS)
             ending.callback(monitor.close)
@@ -93,9 +93,12 @@ class RouterLink:
                     tasks.start_soon(work)
                 task_status.started(self._endpoint)
 
-    def _end(self, router: FdSocket) -> None:
-        for peer in list(self._outboxes):
-            self._flush_one(peer)
+    async def _end(self, router: FdSocket) -> None:
+        with anyio.move_on_after(self._limits.leave_s, shield=True):
+            while self._outboxes:
+                for peer in list(self._outboxes):
+                    self._flush_one(peer)
+                await anyio.sleep(RETRY_S[0])
         self._socket = None
         router.close(self._limits.leave_s)
 
