@@ -36,16 +36,25 @@ class Routes:
     """One state of what can be executed. Look-ups are remembered: there are few routes and many runs."""
 
     change: HandlersChanged
-    _sizes: dict[str, int] = Factory(dict)
     _named: dict[tuple[str, str], list[MethodInfo]] = Factory(dict)
     _able: dict[str, list[MethodInfo]] = Factory(dict)
+    _sizes: dict[str, int] = Factory(dict)
     _known: dict[Route, tuple[MethodInfo, ...]] = Factory(dict)
 
     def __attrs_post_init__(self) -> None:
         self._sizes = dict(self.change.pools)
+        if self._named:
+            return
         for info in self.change.methods:
             self._named.setdefault((info.handler_id, info.method), []).append(info)
             self._able.setdefault(info.method, []).append(info)
+
+    def after(self, change: HandlersChanged) -> "Routes":
+        """The routes from here on. Handlers fall silent and are heard again, and offer the same all the while: what is
+        the same is not indexed anew."""
+        if change.methods == self.change.methods:
+            return Routes(change, self._named, self._able)
+        return Routes(change)
 
     def candidates(self, route: Route) -> tuple[MethodInfo, ...]:
         """Who may execute a run of this route, whether there is room or not; empty where nobody is known."""
@@ -70,8 +79,8 @@ class Routes:
         """Whether somebody who can execute its method is known, here or away for the moment."""
         return bool(self.candidates(route_of(definition)))
 
-    def knows_the_same_as(self, other: "Routes") -> bool:
-        """Whether the same may fire, wherever there is room for it now."""
+    def lets_the_same_fire_as(self, other: "Routes") -> bool:
+        """Whether the same may fire, be there room for it now or not."""
         mine, theirs = self.change, other.change
         return mine.expecting is theirs.expecting and mine.methods == theirs.methods
 

@@ -21,6 +21,7 @@ from sz_protocol.messages import (
     Ack,
     AckCode,
     Dispatch,
+    Hello,
     Progress,
     Refuse,
     RefuseCode,
@@ -154,10 +155,12 @@ class Carriage:
     # --- a new session ----------------------------------------------------------------------------------------
 
     def take_stock(
-        self, worker: Worker, session: Session, same_life: bool, old_until_us: int, now: Now
+        self, worker: Worker, session: Session, before: Hello | None, old_until_us: int, now: Now
     ) -> list[Effect]:
         """MEMB-6, MEMB-9: what the handler has is adopted, what it should have and has not is lost, what it has and
-        should not have is stopped. `old_until_us` is when the lease of the life before this one is over."""
+        should not have is stopped. `before` is what it said of itself until now, `old_until_us` when the lease of that
+        is over."""
+        same_life = before is not None and before.incarnation == session.hello.incarnation
         effects: list[Effect] = []
         vanished: list[Lease] = []
         queued: list[Lease] = []
@@ -186,16 +189,30 @@ class Carriage:
                 if lease.exclusive:
                     self.leases.orphan(lease, old_until_us)
             vanished = [lease for lease in vanished if not lease.exclusive]
-        worker.unsent.clear()
-        worker.unsent.extend(lease for lease in queued if lease.stop is None)
-        self.leases.wait_for_credit(worker.unsent, now)
-        self._return(worker, [lease for lease in queued if lease.stop is not None], "it was not begun")
+        self._queue_again(worker, queued, before, now)
         self.vanish(worker, vanished, f"handler {worker.id!r} came back without it")
         for held in session.executing:
             if (held.row, held.attempt) in session.listed:
                 effects.append(_orphan(session, (held.row, held.attempt)))
         session.listed, session.executing = {}, ()
         return effects
+
+    def _queue_again(self, worker: Worker, queued: list[Lease], before: Hello | None, now: Now) -> None:
+        """What was not begun is sent again, before anything newer; unless it is to be stopped, or this is no longer who
+        was to execute it (ROUTE-1)."""
+        hello = worker.hello
+        assert hello is not None, "MEMB-1: a session belongs to somebody"
+        methods = {offer.method for offer in hello.methods}
+        same_tags = before is not None and before.tags == hello.tags
+        again: list[Lease] = []
+        back: list[Lease] = []
+        for lease in queued:
+            fits = same_tags and lease.start is not None and lease.start.method in methods
+            (again if fits and lease.stop is None else back).append(lease)
+        worker.unsent.clear()
+        worker.unsent.extend(again)
+        self.leases.wait_for_credit(again, now)
+        self._return(worker, back, "it was not begun")
 
     # --- messages ---------------------------------------------------------------------------------------------
 

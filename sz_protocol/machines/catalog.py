@@ -145,8 +145,9 @@ class Catalog:
             case ParkWanted(schedule_ids=ids) | SettleWanted(schedule_ids=ids):
                 effects += self._work(Job(event, chunks=deque([ids])))
             case HandlersChanged():
-                before, self.routes = self.routes, Routes(event)
-                if before is None or not self.routes.knows_the_same_as(before):
+                before = self.routes
+                self.routes = Routes(event) if before is None else before.after(event)
+                if before is None or not self.routes.lets_the_same_fire_as(before):
                     effects += self._list(Job(Unpark()), SchedulesPage(limit=CHUNK, states=(ScheduleState.PARKED,)))
             case StopRequested():
                 self.stopping = True

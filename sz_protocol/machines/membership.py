@@ -311,8 +311,7 @@ class Membership:
             worker.offers = offers
             self.changed = True
         self._move(worker, Joined(), now)
-        same_life = before is not None and before.incarnation == hello.incarnation
-        effects = self.carriage.take_stock(worker, session, same_life, old_until_us, now)
+        effects = self.carriage.take_stock(worker, session, before, old_until_us, now)
         self.workers.look_again(worker)
         notice = HandlerRegistered(
             worker.id,

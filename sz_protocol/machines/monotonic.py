@@ -131,7 +131,7 @@ class Monotonic:
             case FiringsUndone(monotonic=True, unavailable=unavailable):
                 self._on_undone(unavailable, now)
             case HandlersChanged():
-                self.routes = Routes(event)
+                self.routes = Routes(event) if self.routes is None else self.routes.after(event)
             case Started() | RunsRecovered() | StopRequested():
                 if not allows(MOVES, self.state, event):
                     return [Publish(Ignored(type(event).__name__, f"monotonic is {self.state.name}"))]

@@ -134,7 +134,7 @@ class Pools:
 
     def learn(self, change: HandlersChanged) -> None:
         """Replace what can be executed. Who waits keeps his ticket, whoever serves his line from here on."""
-        self.routes = Routes(change)
+        self.routes = self.routes.after(change)
         sizes = dict(change.pools)
         for name in [name for name, pool in self.all.items() if name not in sizes and not pool.used]:
             del self.all[name]

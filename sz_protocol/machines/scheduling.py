@@ -119,7 +119,7 @@ class Scheduling:
                 for schedule in schedules:
                     self._adopt(schedule)
             case HandlersChanged():
-                self.routes = Routes(event)
+                self.routes = Routes(event) if self.routes is None else self.routes.after(event)
             case Started() | RunsRecovered() | StopRequested():
                 return self._on_life(event)
             case _:

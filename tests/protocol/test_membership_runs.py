@@ -14,6 +14,7 @@ from sz_protocol.messages import (
     AckCode,
     DispatchedRun,
     HeldRun,
+    OfferedMethod,
     Progress,
     Refuse,
     RefuseCode,
@@ -564,6 +565,16 @@ def test_a_new_session_of_the_same_life_gets_again_what_it_did_not_begin_before_
     assert [run.row for run in handler.runs] == [1, 3, 4, 5]
     assert handler.runs[0].delivery > first[2].delivery
     assert not desk.ends()
+
+
+@pytest.mark.parametrize("more", [{"methods": (OfferedMethod("n"),)}, {"tags": {"zone": "south"}}])
+def test_what_was_not_begun_comes_back_when_its_handler_is_not_the_same_any_more(more: dict[str, object]) -> None:
+    desk = Desk()
+    handler, _ = sent(desk, 2)
+    handler.join(**more)
+    assert list(desk.ends().values()) == ["returned", "returned"]
+    handler.take()
+    assert len(handler.runs) == 2
 
 
 def test_a_run_that_a_handler_accepts_and_should_not_have_is_stopped() -> None:
