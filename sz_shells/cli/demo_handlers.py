@@ -12,7 +12,8 @@ from sz_runtime.run_context import RunContext
 DIARY = "SCHEDULEZERO_DEMO_DIARY"
 
 
-def _write_down(run: RunContext) -> None:
+def write_down(run: RunContext) -> None:
+    """One line of the diary, in one write: kill -9 leaves whole lines."""
     line = f"{run.schedule_id} {run.run_id} {run.attempt}\n"
     descriptor = os.open(os.environ[DIARY], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
@@ -24,7 +25,7 @@ def _write_down(run: RunContext) -> None:
 @register_local("demo")
 async def heartbeat(run: RunContext) -> str:
     """An async handler, every second."""
-    _write_down(run)
+    write_down(run)
     await anyio.sleep(0.05)
     return "still alive"
 
@@ -32,7 +33,7 @@ async def heartbeat(run: RunContext) -> str:
 @register_local("demo")
 def report(run: RunContext, pages: int) -> dict[str, int]:
     """A plain function, in a thread."""
-    _write_down(run)
+    write_down(run)
     time.sleep(0.1)
     return {"pages": pages}
 
@@ -40,7 +41,7 @@ def report(run: RunContext, pages: int) -> dict[str, int]:
 @register_local("demo")
 async def flaky(run: RunContext) -> str:
     """Fails at its first attempt, every time."""
-    _write_down(run)
+    write_down(run)
     if run.attempt == 1:
         raise RuntimeError("the first try always fails")
     return f"went well at attempt {run.attempt}"
@@ -49,5 +50,5 @@ async def flaky(run: RunContext) -> str:
 @register_local("demo")
 async def once(run: RunContext) -> str:
     """For the date trigger."""
-    _write_down(run)
+    write_down(run)
     return "that was the one time"

@@ -31,7 +31,9 @@ def test_the_account_of_the_demo_sees_what_is_missing_doubled_open_or_made_up(
     diary = tmp_path / "diary.txt"
     monkeypatch.setenv(DIARY, str(diary))
     server = Server(tmp_path)
-    server.config.write_text(CONFIG.format(database=server.database, once="2030-01-01T00:00:00Z"))
+    server.config.write_text(
+        CONFIG.format(database=server.database, once="2030-01-01T00:00:00Z", address="tcp://127.0.0.1:*")
+    )
     server.start()
     try:
         server.wait_for(lambda: len(server.runs("every-second")) >= 2)

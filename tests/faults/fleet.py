@@ -94,13 +94,14 @@ def free_port() -> int:
 class WorkerProcess:
     """`schedulezero worker` for one handler id, which can be hurt and started again."""
 
-    def __init__(self, fleet: "Fleet", name: str, port: int, args: tuple[str, ...], backend: str) -> None:
+    def __init__(self, fleet: "Fleet", name: str, port: int, args: tuple[str, ...], backend: str, outbox: str) -> None:
         self.fleet = fleet
         self.name = name
+        self.outbox = fleet.folder / f"{outbox or name}.outbox"
         self.port = port
         self.args = args
         self.backend = backend
-        self.log = fleet.folder / f"{name}.log"
+        self.log = fleet.folder / f"{outbox or name}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "WorkerProcess":
@@ -108,7 +109,7 @@ class WorkerProcess:
         command = [
             *(sys.executable, "-m", "sz_shells.cli.main", "worker"),
             *("--server", f"tcp://127.0.0.1:{self.port}", "--handler-id", self.name, "--modules", "fleet_handlers"),
-            *("--outbox", str(self.fleet.folder / f"{self.name}.outbox"), "--backend", self.backend),
+            *("--outbox", str(self.outbox), "--backend", self.backend),
             *self.args,
         ]
         with self.log.open("ab") as log:
@@ -169,10 +170,10 @@ class Fleet(Server):
         )
         self.config.write_text(text)
 
-    def worker(self, name: str, *args: str, port: int = 0) -> WorkerProcess:
-        """A worker, started. `port`: that of a proxy before the server."""
-        made = WorkerProcess(self, name, port or self.port, args, self.backend)
-        self.workers[name] = made
+    def worker(self, name: str, *args: str, port: int = 0, outbox: str = "") -> WorkerProcess:
+        """A worker, started. `port`: that of a proxy before the server; `outbox`: where it is not called like it."""
+        made = WorkerProcess(self, name, port or self.port, args, self.backend, outbox)
+        self.workers[outbox or name] = made
         return made.start()
 
     def kill(self) -> None:
