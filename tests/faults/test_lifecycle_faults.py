@@ -223,10 +223,9 @@ def test_a_required_component_that_keeps_dying_ends_the_server_in_order_with_cod
 
 
 def test_a_handler_module_that_never_finishes_its_import_does_not_outlast_sigterm(server: Server) -> None:
-    server.write(TICK, h="import time\ntime.sleep(3600)\n")
+    server.write(TICK, h="import time\nopen('importing', 'w').close()\ntime.sleep(3600)\n")
     process = server.start()
-    time.sleep(1.5)
-    assert process.poll() is None
+    server.wait_for((server.folder / "importing").exists)
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0, "it was told to go, and went"
 

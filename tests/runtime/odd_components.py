@@ -12,7 +12,7 @@ from sz_protocol.components import Restart
 from sz_runtime.components import CannotRun, Component, ComponentContext, Limits
 from sz_runtime.config import Config
 
-LIMITS = Limits(start_us=300_000, stop_us=200_000, cancel_us=200_000)
+LIMITS = Limits(start_us=1_000_000, stop_us=200_000, cancel_us=200_000)
 diary: list[str] = []
 """What the components did, in order; a test clears it."""
 ENTRY_POINTS = """\
