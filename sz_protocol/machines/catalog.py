@@ -222,6 +222,8 @@ class Catalog:
             job.doubtful = False
             if all(_stands(edit.schedule, found.get(edit.schedule.id)) for edit in job.edits):
                 return self._on_written(job, tuple(found[edit.schedule.id] for edit in job.edits))
+            # Others may have edited some of them since. What stands is not decided again: it has to be told of here.
+            self.outbox.append(SchedulesStored(tuple(found.values())))
         if isinstance(job.task, Recheck):
             return []
         if self.stopping:

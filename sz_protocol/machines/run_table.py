@@ -33,8 +33,12 @@ STRENGTH = {
 """A stronger reason replaces a weaker one: after the two weakest another attempt may follow, after the others none."""
 
 
-Deadline = tuple[int, int, int, CancelReason | None]
-"""(When, on the monotonic clock, row, claim, why to stop it.)"""
+Deadline = tuple[int, int, int, str]
+"""(When, on the monotonic clock, row, claim, why to stop it.) Two of one claim may fall on one instant: so all of it
+has an order."""
+
+GRACE_OVER = ""
+"""No reason to stop it: it was asked to, and its grace is over."""
 
 
 @frozen
@@ -49,8 +53,7 @@ class Stranded:
 @define
 class RunTable:
     """`runs` holds every run that is not DONE; `executing` those that were handed to the executor, with the reason
-    if they were asked to stop; `deadlines` is a heap: no reason means that it was asked to stop and its grace is over,
-    claim 0 means whichever claim."""
+    if they were asked to stop; `deadlines` is a heap, in which claim 0 means whichever claim."""
 
     runs: dict[int, Run] = Factory(dict)
     definitions: dict[int, Definition] = Factory(dict)
@@ -225,7 +228,7 @@ class RunTable:
             self.executing[run.row] = reason
         if before is not None:
             return False
-        heappush(self.deadlines, (now.mono_us + grace_us, run.row, run.fence, None))
+        heappush(self.deadlines, (now.mono_us + grace_us, run.row, run.fence, GRACE_OVER))
         return True
 
     def strand(self, run: Run) -> None:
@@ -262,7 +265,8 @@ class RunTable:
         while self.deadlines and self.deadlines[0][0] <= now.mono_us:
             deadline = heappop(self.deadlines)
             if self._stands(deadline):
-                passed.append((self.runs[deadline[1]], deadline[3]))
+                reason = None if deadline[3] == GRACE_OVER else CancelReason(deadline[3])
+                passed.append((self.runs[deadline[1]], reason))
         return passed
 
     def first_deadline(self) -> int | None:

@@ -77,10 +77,10 @@ class Stopping:
     def give_up(self, rows: tuple[int, ...], now: Now) -> list[Effect]:
         """These were asked to stop and did not: record what they come to without them. In this life no other attempt
         follows: this one is still executing, and holds its slot and its lane until it ends."""
-        return [effect for row in rows for effect in self._give_up(self.table.runs[row], now)]
+        return [effect for row in rows if row in self.table.executing for effect in self._give_up(row, now)]
 
-    def _give_up(self, run: Run, now: Now) -> list[Effect]:
-        reason = self.table.executing.get(run.row)
+    def _give_up(self, row: int, now: Now) -> list[Effect]:
+        run, reason = self.table.runs[row], self.table.executing[row]
         if reason is None:
             return []
         definition = self.table.definitions[run.row]

@@ -116,3 +116,14 @@ def test_keep_3_the_first_sweep_comes_within_a_minute_and_then_every_ten() -> No
         sweeps.append(bench.now.mono_us - begun_us)
     assert max(sweeps) <= MINUTE_US
     assert max(sweeps) - min(sweeps) > MINUTE_US // 2, "jittered"
+
+
+def test_a_time_out_at_the_very_end_of_a_grace_is_no_fault() -> None:
+    bench = Bench(settings=Settings(cancel_grace_us=2 * SECOND_US)).start()
+    bench.ask(Apply((every(10, timeout_us=8 * SECOND_US),)))
+    bench.advance(10)
+    bench.stop(6)
+    bench.advance(6 + BOUND_S)
+    assert bench.stopped
+    (run,) = bench.store.ledger()
+    assert run.state is RunState.PENDING
