@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import t1_t2_fires, t4_lateness, t5_bulk, t6_remote, t7_cron, t8_idle, t10_simulation
+from tests.benchmarks import t1_t2_fires, t4_lateness, t5_bulk, t6_links, t6_remote, t7_cron, t8_idle, t10_simulation
 from tests.benchmarks.table import Row, render
 
 
@@ -21,6 +21,7 @@ SUITES: dict[str, Callable[[], list[Row]]] = {
     "T4": t4_lateness.run,
     "T5": t5_bulk.run,
     "T6": t6_remote.run,
+    "T6-links": t6_links.run,
     "T7": cron,
     "T8": t8_idle.run,
     "T10": t10_simulation.run,

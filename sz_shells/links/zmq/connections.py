@@ -13,6 +13,8 @@ from weakref import WeakSet
 
 from attrs import evolve, field, frozen
 
+from sz_shells.links.zmq.metering import Meter
+
 
 @frozen
 class Connection:
@@ -33,7 +35,7 @@ held: "WeakSet[Connections]" = WeakSet()
 class Connections:
     """Those that libzmq has accepted and not yet given up."""
 
-    def __init__(self, limit: int, silence_s: float) -> None:
+    def __init__(self, limit: int, silence_s: float, hoard: int) -> None:
         self._limit = limit
         self.listening: set[int] = set()
         self._silence_s = silence_s
@@ -42,6 +44,7 @@ class Connections:
         self._speaking: dict[int, Connection] = {}
         self._peers: dict[bytes, Connection] = {}
         self._ending: dict[int, Connection] = {}
+        self._meter = Meter(hoard)
         held.add(self)
 
     def __len__(self) -> int:
@@ -50,6 +53,7 @@ class Connections:
     def accepted(self, fd: int) -> Connection | None:
         """A connection has come; the one that has to go for it, if any."""
         self.ended(fd)
+        self._meter.forget(fd)
         self._silent[fd] = Connection(fd, address_of(fd), time.monotonic())
         if len(self) <= self._limit:
             return None
@@ -80,6 +84,15 @@ class Connections:
         if connection is not None:
             self._peers.pop(connection.peer, None)
         return connection
+
+    def delivered(self, connection: Connection, size: int) -> None:
+        """A message has come by a connection."""
+        self._meter.delivered(connection.fd, size)
+
+    def hoarders(self, had_their_turn: bool) -> list[Connection]:
+        """Those that fill our memory with what never becomes a message; to be asked every now and then."""
+        everybody = [*self._silent.values(), *self._speaking.values()]
+        return [connection for connection in everybody if self._meter.is_hoarding(connection.fd, had_their_turn)]
 
     def descriptors(self) -> list[int]:
         """Those of all connections, and that of the socket that listens."""

@@ -14,6 +14,11 @@ BATCH = 64
 """So many messages are received without a look at the event loop; more of them would stall the other tasks."""
 
 
+# As numbers: their enumeration costs as much as a call.
+_NOW = int(zmq.DONTWAIT)
+_MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
+
+
 class FdSocket:
     """Wraps a socket for the tasks of one event loop; nobody else may touch it.
 
@@ -27,11 +32,18 @@ class FdSocket:
         self._leader: anyio.CancelScope | None = None
         self._left = anyio.Event()
         self._in_a_row = 0
+        self.waits = 0
+        """How often nothing was there."""
 
     @property
     def socket(self) -> "zmq.Socket[bytes]":
         """What is wrapped, for setting it up."""
         return self._socket
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether nothing is there now."""
+        return self._leader is not None
 
     async def recv_multipart(self) -> list[bytes]:
         """The next message."""
@@ -45,7 +57,7 @@ class FdSocket:
     def take(self) -> list[bytes] | None:
         """The next message if it is here already."""
         try:
-            parts = self._socket.recv_multipart(zmq.DONTWAIT)
+            parts = self._socket.recv_multipart(_NOW)
         except zmq.Again:
             return None
         self._wake_leader()
@@ -56,20 +68,22 @@ class FdSocket:
         while True:
             await self._pause()
             try:
-                frames = [self._socket.recv(zmq.DONTWAIT, copy=False)]
+                frames = [self._socket.recv(_NOW, copy=False)]
             except zmq.Again:
                 await self._wait()
             else:
                 # A message arrives as a whole: its other frames are here.
                 while frames[-1].more:
-                    frames.append(self._socket.recv(zmq.DONTWAIT, copy=False))
+                    frames.append(self._socket.recv(_NOW, copy=False))
                 self._wake_leader()
                 return frames
 
     def send(self, parts: Sequence[bytes]) -> bool:
         """Send without waiting; False when there is no room. Raises zmq.ZMQError for whatever else is wrong."""
         try:
-            self._socket.send_multipart(parts, zmq.DONTWAIT)
+            for part in parts[:-1]:
+                self._socket.send(part, _MORE)
+            self._socket.send(parts[-1], _NOW)
         except zmq.Again:
             self._wake_leader()
             return False
@@ -100,6 +114,7 @@ class FdSocket:
     async def _wait(self) -> None:
         """Return when another look at the socket may pay."""
         self._in_a_row = 0
+        self.waits += 1
         if self._leader is not None:
             await self._left.wait()
             return

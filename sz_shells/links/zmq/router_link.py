@@ -19,6 +19,7 @@ from sz_shells.links.zmq.fd_socket import FdSocket
 from sz_shells.links.zmq.leaving import leave
 from sz_shells.links.zmq.limited_log import LimitedLog
 from sz_shells.links.zmq.limits import Limits
+from sz_shells.links.zmq.metering import BUFFERED
 from sz_shells.links.zmq.monitor import HANDSHAKE_FAILED, Happened, Monitor, why_failed
 from sz_shells.links.zmq.outbox import Outbox
 from sz_shells.links.zmq.zap import serve_zap, zap_socket
@@ -30,7 +31,7 @@ AT_ONCE = 64
 """So many messages go to one waiting peer before the others have their turn."""
 RETRY_S = (0.001, 0.05)
 """How soon those that had no room are tried again: at first, and at last."""
-SWEEP_S = 1.0
+SWEEP_S = 0.5
 _EVENTS = zmq.EVENT_LISTENING | zmq.EVENT_ACCEPTED | zmq.EVENT_ACCEPT_FAILED | zmq.EVENT_DISCONNECTED | HANDSHAKE_FAILED
 _log = structlog.get_logger("schedulezero.zmq")
 
@@ -63,7 +64,8 @@ class RouterLink:
         self._outboxes: dict[bytes, Outbox] = {}
         self._gone: deque[bytes] = deque()
         self._work = anyio.Event()
-        self._connections = Connections(self._limits.max_connections, self._limits.silence_s)
+        limits = self._limits
+        self._connections = Connections(limits.max_connections, limits.silence_s, BUFFERED + 4 * limits.max_frame)
         self._log = LimitedLog(_log)
         self.counts: Counter[str] = Counter()
         """What has happened so far, by name."""
@@ -80,7 +82,12 @@ class RouterLink:
             monitor = Monitor(router.socket, _EVENTS)
             ending.callback(monitor.close)
             works: list[Callable[[], Coroutine[Any, Any, None]]]
-            works = [partial(self._receive, router, monitor), partial(self._watch, monitor), self._flush, self._sweep]
+            works = [
+                partial(self._receive, router, monitor),
+                partial(self._watch, monitor),
+                self._flush,
+                partial(self._sweep, router),
+            ]
             if self._security is not None:
                 zap = zap_socket(context)
                 ending.callback(zap.close)
@@ -184,6 +191,8 @@ class RouterLink:
             if len(peer) != 5 or peer[0] != 0:
                 self._cut(connection, "chose a routing id")
                 return False
+        self.counts["taken"] += 1
+        self._connections.delivered(connection, sum(map(len, frames)))
         if connection.cut:
             self.counts["refused_cut"] += 1
             return False
@@ -268,11 +277,19 @@ class RouterLink:
         self._connections.ending(connection)
         cut(connection.fd, self._endpoint)
 
-    async def _sweep(self) -> None:
+    async def _sweep(self, router: FdSocket) -> None:
+        """Cut those that say nothing, and those that say nothing with many words."""
+        taken_before = waits_before = 0
         while True:
             await anyio.sleep(SWEEP_S)
             for connection in self._connections.too_silent():
                 self._cut(connection, "it said nothing")
+            # libzmq takes from one connection after the other: once round, and each that has something had its turn.
+            taken, waits = self.counts["taken"], router.waits
+            had_turns = router.is_waiting or waits != waits_before or taken - taken_before >= len(self._connections)
+            taken_before, waits_before = taken, waits
+            for connection in self._connections.hoarders(had_turns):
+                self._cut(connection, "it sends what never becomes a message")
 
 
 def _descriptor(frame: zmq.Frame) -> int | None:

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -154,6 +155,41 @@ async def test_messages_of_several_frames_are_refused_and_counted() -> None:
         assert not {b"one", b"two"} & set(server.texts())
         stranger.close()
         await works(server, client)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody says how much has come")
+async def test_a_message_without_an_end_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libzmq collects the frames of a message until the last one has come, however many they are."""
+    monkeypatch.setattr(router_link, "SWEEP_S", 0.05)
+    limits = Limits(max_frame=100_000)
+    endless = b"\x03" + struct.pack("!Q", 100_000) + bytes(100_000)
+    async with serving(limits=limits) as server, connecting(server.address) as client:
+        stranger = raw.peer(server.address)
+
+        def flood() -> int:
+            for number in range(100_000):
+                try:
+                    stranger.sendall(endless)
+                except OSError:
+                    return number
+                time.sleep(0.0005)
+            return -1
+
+        assert await anyio.to_thread.run_sync(flood) > 0
+        stranger.close()
+        await works(server, client)
+        assert server.link.counts["cut"] == 1
+
+
+async def test_one_who_sends_much_is_not_taken_for_one_who_hoards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(router_link, "SWEEP_S", 0.01)
+    limits = Limits(max_frame=100_000)
+    async with serving(limits=limits) as server, connecting(server.address) as client:
+        for number in range(3000):
+            while not client.link.send(bytes(100_000 if number % 3 else 10)):
+                await anyio.sleep(0.001)
+        await until(lambda: len(server.frames) == 3001)
+        assert client.changes == [True]
 
 
 async def test_one_who_floods_does_not_starve_the_others() -> None:
