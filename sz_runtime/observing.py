@@ -31,6 +31,7 @@ from sz_protocol.notices import (
     SteppedDown,
     StoreRecovered,
     StoreTroubled,
+    TrustChanged,
 )
 from sz_protocol.records import Outcome, Run, RunState
 
@@ -65,6 +66,9 @@ class LogObserver:
                 log.info("store_recovered", after_s=round(after_us / 1e6, 3))
             case ClockStepped(step_us=step_us, held=held):
                 log.warning("clock_stepped", step_s=round(step_us / 1e6, 3), due_times_wait=held)
+            case TrustChanged(trusted=trusted):
+                meanwhile = {} if trusted else {"meanwhile": "only interval schedules fire"}
+                log.warning("clock_trusted" if trusted else "clock_not_trusted", **meanwhile)
             case RunUnresponsive(schedule_id=id_, row=row, attempt=attempt):
                 log.error("run_would_not_stop", schedule=id_, row=row, attempt=attempt)
             case RunProgressed(row=row, attempt=attempt, note=note, percent=percent, worker=worker):
