@@ -73,7 +73,8 @@ _BIND = rf"^(tcp://(?:\*|{_HOST}):(?:\*|{_PORT})|ipc://\S+)$"
 _PEER = rf"^(tcp://{_HOST}:{_PORT}|ipc://\S+)$"
 _Z85 = r"[0-9A-Za-z.:+=^!/*?&<>(){}@%$#\[\]-]{40}"
 """A CURVE key."""
-MIN_FRAME = 64 * 1024
+MIN_FRAME = 1024 * 1024
+"""No single message of a handler is longer."""
 _URL = r"^[A-Za-z][A-Za-z0-9+.-]*://\S+$"
 
 

@@ -9,18 +9,25 @@ from sz_protocol.codec import decode, encode
 from sz_protocol.kernel.errors import DecodeError, LocalProtocolError
 from sz_protocol.kernel.events import Garbled, Received
 from sz_protocol.messages import Dispatch, Results
+from sz_runtime.config.kinds import MIN_FRAME
+
+BATCH_BYTES = MIN_FRAME // 2
+"""A batch is cut above this: the other end may take no more than MIN_FRAME, and would cut us off for what is longer."""
 
 
 def to_frames(message: Any) -> list[bytes]:
     """The frames of a message, one but for batches that are too large together. Raises LocalProtocolError for what no
     peer would take, however it is cut."""
+    halves = _halves(message)
     try:
-        return [encode(message)]
+        frame = encode(message)
     except LocalProtocolError:
-        halves = _halves(message)
         if not halves:
             raise
-        return [frame for half in halves for frame in to_frames(half)]
+    else:
+        if len(frame) <= BATCH_BYTES or not halves:
+            return [frame]
+    return [frame for half in halves for frame in to_frames(half)]
 
 
 def from_frame(sender: bytes, frame: bytes, expected: Iterable[type], key: str = "") -> Received | Garbled:

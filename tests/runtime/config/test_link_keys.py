@@ -70,8 +70,8 @@ def test_the_server_s_keys_lie_beside_the_deployment() -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ("max_frame: 1000", "is the number 1000, but has to be from 65536 to 4194304"),
-        ("max_frame: '65536'", "has to be a number of bytes; take away the quotes"),
+        ("max_frame: 1000", "is the number 1000, but has to be from 1048576 to 4194304"),
+        ("max_frame: '1048576'", "has to be a number of bytes; take away the quotes"),
         ("max_connections: 0", "has to be from 1 to"),
         ("allow_insecure: 'no'", "has to be true or false"),
     ],
