@@ -1,6 +1,5 @@
 """`schedulezero keys new | list | revoke`: the keys that servers and remote handlers know each other by."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -176,7 +175,7 @@ def _about_server(made: "PublicKey", directory: Path, secret: Path) -> str:
 {made.name}: the key of the server
   {secret}   stays here: it is nobody else's business
   {directory / f"{made.name}.pub"}   says its public key, which every handler needs:
-    server_public_key: {json.dumps(made.key)}
+    server_public_key: "{made.key}"
 The server takes it when it starts. From then on it lets in those alone whose keys lie in {directory}:
 make one for each handler, with `schedulezero keys new NAME`.
 """
@@ -184,14 +183,17 @@ make one for each handler, with `schedulezero keys new NAME`.
 
 def _about_handler(made: "PublicKey", directory: Path, secret: Path, server_key: str | None) -> str:
     methods = "all methods" if made.methods is None else f"the methods {', '.join(made.methods)}"
-    needed = (
-        "(make it first: `schedulezero keys new server --server`)" if server_key is None else json.dumps(server_key)
-    )
-    return f"""\
+    text = f"""\
 {made.name}: a key for handler {made.handler_id}, {methods}
   {directory / f"{made.name}.pub"}   belongs into the server's directory of keys: it lets this key in
   {secret}   belongs to the handler's host alone: move it there (mode 0600), and keep no copy
-The handler needs it, and the server's public key:
-    server_public_key: {needed}
+"""
+    if server_key is None:
+        return f"{text}The server has no key yet: `schedulezero keys new server --server` makes it.\n"
+    # A key holds no quotes of either kind.
+    return f"""{text}\
+The handler needs it, and the server's public key. In a configuration, below zmq_client:
+    server_public_key: "{server_key}"
     secret_key: file:/PATH/{secret.name}
+For a worker: --server-key '{server_key}' --secret-key {secret.name}
 """

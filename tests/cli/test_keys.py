@@ -47,6 +47,14 @@ def test_the_keys_of_a_server_and_its_handlers(folder: Path, capsys: pytest.Capt
         ("server", "server", None, None),
     ]
     assert said.count(f'server_public_key: "{listed[2]["public_key"]}"') == 3
+    assert said.count(f"--server-key '{listed[2]['public_key']}' --secret-key edge-") == 2
+
+
+def test_without_a_key_of_the_server_it_is_said_how_to_make_one(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("new", "edge-1")
+    assert capsys.readouterr().out.endswith("no key yet: `schedulezero keys new server --server` makes it.\n")
 
 
 def test_what_is_printed_can_stand_in_a_configuration(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
