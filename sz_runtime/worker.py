@@ -22,6 +22,7 @@ from attrs import evolve
 from sz_protocol.attaching import AttachmentSettings, Identity, offer_of
 from sz_protocol.kernel.now import SECOND_US
 from sz_protocol.machines.attachment import Attachment
+from sz_protocol.machines.registration import MOST_SLOTS
 from sz_protocol.wire_values import Problems, read_name
 from sz_runtime.attached import AttachedDriver, running_attachment
 from sz_runtime.components.spawning import backend_here
@@ -78,8 +79,8 @@ class Worker:
         self.grace_s = grace_s
         self._registry = _registry(registry, tuple(modules))
         for name, number in (("concurrency", concurrency), ("threads", threads)):
-            if type(number) is not int or number < 1:
-                raise WorkerError(f"{name} has to be at least 1, not {number!r}")
+            if type(number) is not int or not 1 <= number <= MOST_SLOTS:
+                raise WorkerError(f"{name} has to be from 1 to {MOST_SLOTS}, not {number!r}")
         self._identity = _identity(handler_id, concurrency, dict(tags or {}))
         self._threads = min(threads, concurrency)
         self._link = partial(_link, server, server_key, secret_key, reconnect_s)
@@ -208,7 +209,7 @@ def _identity(handler_id: str, concurrency: int, tags: dict[str, str]) -> Identi
     if problems:
         path, message = problems[0]
         raise WorkerError(f"{path[0]} {message}")
-    return Identity(handler_id, 0, concurrency, tags, version("schedulezero"))
+    return Identity(handler_id, 0, concurrency, tags, software())
 
 
 def _link(
@@ -227,6 +228,11 @@ def _link(
     except LinkError as error:
         raise WorkerError(str(error)) from error
     return made
+
+
+def software() -> str:
+    """What a handler of this version calls itself."""
+    return f"schedulezero {version('schedulezero')}"
 
 
 def _plugin(group: str, name: str) -> Any:

@@ -156,9 +156,10 @@ class ComponentManager:
         more than that, instead of what the configuration says; a second call shortens a stop that is under way."""
         self.grace_s = grace_s
         self._stopping = True
-        scheduler = self.scheduler
-        if grace_s is not None and scheduler is not None:
-            scheduler.hurry(grace_s)
+        for name, value in self.components.items():
+            # Whose stop has not begun reads the grace when it does.
+            if grace_s is not None and hasattr(value, "hurry") and self._supervisor.is_stopping(name):
+                value.hurry(grace_s)
         self._supervisor.order(StopAsked, self._names)
 
     async def wait(self) -> None:

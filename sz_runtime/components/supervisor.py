@@ -90,6 +90,10 @@ class Supervisor:
         self._requests += 1
         self._take(kind(self._requests, names))
 
+    def is_stopping(self, name: str) -> bool:
+        """Whether its present life has been asked to end."""
+        return any(life.context.stopping.is_set() for (other, _), life in self._lives.items() if other == name)
+
     def _take(self, event: Event) -> None:
         """Hand in a fact. What follows from it may bring more facts at once: those wait their turn."""
         self._queue.append(event)

@@ -20,6 +20,8 @@ GOOD = ("--handler-id", "edge-1", "--modules", "cw_good")
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    # structlog is configured once a process, and what it has of this test's streams would outlive them.
+    monkeypatch.setattr("sz_shells.cli.worker.set_up_logging", lambda verbose, hide: None)
     (tmp_path / "cw_good.py").write_text(HANDLERS)
     (tmp_path / "cw_broken.py").write_text("import os\n\nos.nothing\n")
     (tmp_path / "cw_empty.py").write_text("")
@@ -40,7 +42,7 @@ def refused(*words: str) -> int:
         ((*SERVER, "--handler-id", "edge-1", "--modules", "cw_empty"), "worker edge-1 has no handler to offer"),
         (("--server", "127.0.0.1:5556", *GOOD), "one is written as tcp://HOST:5556"),
         ((*SERVER, *GOOD, "--tag", "zone"), "--tag zone: write KEY=VALUE, as in --tag zone=eu"),
-        ((*SERVER, *GOOD, "--concurrency", "0"), "concurrency has to be at least 1"),
+        ((*SERVER, *GOOD, "--concurrency", "0"), "concurrency has to be from 1 to 10000"),
         ((*SERVER, *GOOD, "--server-key", "k" * 40), "a secret key of its own is missing"),
         ((*SERVER, *GOOD, "--secret-key", "no.secret", "--server-key", "k" * 40), "no.secret: cannot be read"),
         ((*SERVER, *GOOD, "--server-key", "no.pub", "--secret-key", "no.secret"), "no.pub: is neither a public key"),

@@ -67,8 +67,6 @@ components:
         "components.tornado.enabled: false goes on without it",
         "sz.yaml:6: components.event_broker.enabled: the component event_broker cannot run: event brokers of type "
         "redis are not part of this version (type local is); components.event_broker.enabled: false goes on without it",
-        "sz.yaml:13: components.zmq_client.server_address: the component zmq_client is not part of this version; "
-        "components.zmq_client.enabled: false goes on without it",
     ]
 
 
@@ -81,11 +79,16 @@ def test_the_environment_and_flags_ask_as_loudly_as_the_file() -> None:
             ComponentManager(config)
 
 
-def test_the_documents_edge_device_is_refused_for_its_link_alone() -> None:
-    with pytest.raises(ConfigError) as wrong:
-        ComponentManager(load_config(DOCUMENT / "edge-device.yaml", environ={}))
-    assert len(wrong.value.problems) == 1
-    assert "zmq_client" in str(wrong.value)
+def test_the_documents_edge_device_runs_with_its_link() -> None:
+    manager = ComponentManager(load_config(DOCUMENT / "edge-device.yaml", environ={}))
+    assert "zmq_client" in [standing.name for standing in manager.states]
+    assert not manager.warnings
+
+
+def test_without_an_address_there_is_no_link_and_no_error() -> None:
+    manager = ComponentManager(parse_config("deployment: {mode: autonomous}"))
+    assert "zmq_client" not in [standing.name for standing in manager.states]
+    assert not manager.warnings
 
 
 def test_a_preset_of_the_file_is_a_preset_too() -> None:

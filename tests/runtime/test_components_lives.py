@@ -201,6 +201,21 @@ async def test_start_all_and_stop_all_may_be_called_from_different_tasks() -> No
     await manager.stop_all()
 
 
+async def test_a_second_stop_that_comes_before_the_schedulers_turn_does_not_take_it_down() -> None:
+    """It stops after the others; asked to hurry before it was asked to stop, it would have drained behind our backs."""
+    heard: list[Notice] = []
+    manager = ComponentManager(config(odd=ON, user={"stop": "hang"}), observers=[heard.append])
+    await manager.start_all()
+    manager.stop()
+    assert states(manager)["scheduler"] == "running"
+    manager.stop(grace_s=0)
+    with anyio.fail_after(10):
+        await manager.wait()
+    assert manager.failed == ""
+    ends = [notice.state for notice in heard if isinstance(notice, ComponentChanged) and notice.name == "scheduler"]
+    assert ends[-2:] == ["stopping", "stopped"]
+
+
 async def test_one_component_at_a_time_as_in_the_design_document() -> None:
     manager = ComponentManager(config(odd=ON, user=ON))
     scheduler = await manager.start_scheduler()
