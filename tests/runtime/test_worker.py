@@ -1,5 +1,7 @@
 """Workers over a real link: they register, execute, report, lose their server, find it again, and drain."""
 
+import inspect
+import re
 import sqlite3
 import threading
 from pathlib import Path
@@ -26,6 +28,7 @@ from sz_runtime.handlers import DEFAULT_REGISTRY, register_local
 from sz_runtime.ports import StoreInUse
 from sz_runtime.run_context import RunContext
 from sz_runtime.worker import Worker, WorkerError
+from sz_shells.cli.worker import worker as worker_command
 from sz_shells.links.zmq.handler_link import HandlerLink
 from tests.runtime.worker_rig import registry, site, until, worker
 
@@ -309,3 +312,25 @@ async def test_without_modules_a_worker_offers_what_this_process_has_registered(
             assert unknown.reason == Reason.INVALID_PARAMS
     finally:
         DEFAULT_REGISTRY.unregister("edge-of-test", "only_here")
+
+
+def test_the_guides_example_is_a_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "specs" / "remote.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    made: list[Worker] = []
+    monkeypatch.setattr(Worker, "run_forever", lambda worker: made.append(worker))
+    try:
+        exec(compile(example, "specs/remote.md", "exec"), {"__name__": "guide"})
+    finally:
+        DEFAULT_REGISTRY.unregister("edge-1", "collect")
+    assert [worker.handler_id for worker in made] == ["edge-1"]
+
+
+def test_the_guide_names_every_argument_and_option() -> None:
+    guide = (Path(__file__).parents[2] / "specs" / "remote.md").read_text()
+    table = guide.split("| `Worker(...)` |")[1].split("\n\n")[0]
+    arguments = set(inspect.signature(Worker).parameters) - {"observers", "clock", "rng"}
+    assert {name for name in re.findall(r"`([a-z_]+)`", table) if name in arguments} == arguments
+    options = set(inspect.signature(worker_command).parameters) - {"backend", "verbose"}
+    assert {option.replace("-", "_") for option in re.findall(r"`--([a-z-]+)", table)} == options
