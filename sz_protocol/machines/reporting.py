@@ -6,7 +6,7 @@ ATT-5 a result is in the outbox before it is sent, is sent until it is acknowled
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from attrs import Factory, define, evolve, frozen
+from attrs import Factory, define, evolve
 
 from sz_protocol.attaching import AttachmentSettings, Keep, KeepFailed, Kept, Key
 from sz_protocol.kernel.effects import Publish
@@ -19,12 +19,14 @@ MOST_TOGETHER = 256
 """Reports in one Keep, and in one message."""
 
 
-@frozen
+# Not frozen, as an exception: four changes a run, on the hot path.
+@define(eq=False)
 class Filed:
-    """One result that is not acknowledged. `kept`: the outbox holds it; `cleared`: the outbox has answered, so it may
-    be sent; `sent`: this life has sent it."""
+    """One result that is not acknowledged, and what it weighs. `kept`: the outbox holds it; `cleared`: the outbox has
+    answered, so it may be sent; `sent`: this life has sent it."""
 
     report: RunReport
+    weight: int
     kept: bool = False
     cleared: bool = False
     sent: bool = False
@@ -55,13 +57,13 @@ class Reporting:
     def restore(self, reports: Iterable[RunReport]) -> None:
         """What earlier lives left."""
         for report in reports:
-            filed = Filed(report, kept=True, cleared=True)
+            filed = Filed(report, weigh(report), kept=True, cleared=True)
             self.files[filed.key] = filed
             self.ready[filed.key] = None
 
     def file(self, report: RunReport) -> None:
         """An execution has ended."""
-        filed = Filed(report)
+        filed = Filed(report, weigh(report))
         self.files[filed.key] = filed
         self.unkept[filed.key] = None
 
@@ -134,8 +136,9 @@ class Reporting:
                 key = report.row, report.attempt
                 del self.ready[key]
                 self.under_way[key] = now.mono_us
-                self.under_way_bytes += weigh(report)
-                self.files[key] = evolve(self.files[key], sent=True)
+                filed = self.files[key]
+                filed.sent = True
+                self.under_way_bytes += filed.weight
             messages.append(reports)
         return messages
 
@@ -147,7 +150,7 @@ class Reporting:
             return False
         self._call_back(key)
         latest = max((filed.report.fence, filed.report.delivery), (fence, delivery))
-        self.files[key] = evolve(filed, report=evolve(filed.report, fence=latest[0], delivery=latest[1]))
+        filed.report = evolve(filed.report, fence=latest[0], delivery=latest[1])
         if filed.cleared:
             self.ready[key] = None
         return True
@@ -182,10 +185,11 @@ class Reporting:
 
     def _call_back(self, key: Key) -> None:
         if self.under_way.pop(key, None) is not None:
-            self.under_way_bytes -= weigh(self.files[key].report)
+            self.under_way_bytes -= self.files[key].weight
 
     def _clear(self, key: Key, *, kept: bool) -> None:
-        self.files[key] = evolve(self.files[key], kept=kept, cleared=True)
+        filed = self.files[key]
+        filed.kept, filed.cleared = kept, True
         if key not in self.under_way:
             self.ready[key] = None
 
@@ -194,18 +198,20 @@ class Reporting:
         parcel: list[RunReport] = []
         size = 0
         for key in list(islice(keys, max(limit, 0))):
-            report = self.files[key].report
-            weight = weigh(report)
-            if parcel and (len(parcel) >= MOST_TOGETHER or size + weight > self.settings.message_bytes):
+            filed = self.files[key]
+            if parcel and (len(parcel) >= MOST_TOGETHER or size + filed.weight > self.settings.message_bytes):
                 yield tuple(parcel)
                 parcel, size = [], 0
-            parcel.append(report)
-            size += weight
+            parcel.append(filed.report)
+            size += filed.weight
         if parcel:
             yield tuple(parcel)
 
 
 def weigh(report: RunReport) -> int:
     """What a report takes on the wire, at most (and a little more)."""
-    texts = (report.reason, report.result or "", report.error or "")
-    return 300 + sum(len(text) if text.isascii() else 4 * len(text) for text in texts)
+    weight = 300 + 4 * len(report.reason)
+    for text in (report.result, report.error):
+        if text is not None:
+            weight += len(text) if text.isascii() else 4 * len(text)
+    return weight
