@@ -416,7 +416,6 @@ Torment.TestCase.settings = settings(
     max_examples=150,
     stateful_step_count=25,
     deadline=None,
-    derandomize=True,
     suppress_health_check=list(HealthCheck),
 )
 TestTorment: Callable[..., None] = Torment.TestCase  # type: ignore[assignment]
