@@ -63,6 +63,9 @@ class AttachedDriver(MachineLoop[Any, Effect]):
             self._stopped = True
             self.ended.set()
 
+    def _turn_over(self) -> None:
+        self._link.flush()
+
     def _perform(self, effect: Effect) -> None:
         match effect:
             case StartRuns() | CancelRun():

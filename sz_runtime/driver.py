@@ -101,6 +101,10 @@ class Driver(MachineLoop[Event, Effect]):
             self._answers.pop(request_id, None)
         return answers[0]
 
+    def _turn_over(self) -> None:
+        if self._link is not None:
+            self._link.flush()
+
     def _perform(self, effect: Effect) -> None:
         match effect:
             case Write() | Read():

@@ -67,11 +67,16 @@ class MachineLoop(ABC, Generic[E, F]):
     def _perform(self, effect: F) -> None:
         """Carry out one order."""
 
+    @abstractmethod
+    def _turn_over(self) -> None:
+        """Whatever was held back to go together goes now: other tasks are about to have their turn."""
+
     async def _loop(self) -> None:
         inbox, clock, machine = self._inbox, self._clock, self._machine
         while True:
             until_us = clock.now().mono_us + TURN_US
             now = self._take_events(until_us)
+            self._turn_over()
             if self._stopped:
                 return
             wakeup = machine.next_wakeup(now)
@@ -79,6 +84,7 @@ class MachineLoop(ABC, Generic[E, F]):
                 if now.mono_us > until_us:
                     await anyio.lowlevel.checkpoint()
                 self._handle(Woke())
+                self._turn_over()
                 await anyio.lowlevel.checkpoint()
                 continue
             if inbox:
@@ -92,6 +98,7 @@ class MachineLoop(ABC, Generic[E, F]):
             if late_us >= 0:
                 self.loop_lag_us = late_us
                 self._handle(Woke())
+                self._turn_over()
 
     def _take_events(self, until_us: int) -> Now:
         """Handle what is in the inbox, for one turn at most; returns the time after it."""

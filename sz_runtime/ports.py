@@ -123,7 +123,11 @@ class Link(Protocol):
         ...
 
     def submit(self, effect: Send) -> None:
-        """Send a message, soon. Call it in the event loop of `run`."""
+        """Take a message; it leaves at the next `flush`. Call it in the event loop of `run`."""
+        ...
+
+    def flush(self) -> None:
+        """Send what was submitted; what goes to one peer at one moment may travel together."""
         ...
 
 

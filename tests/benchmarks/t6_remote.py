@@ -20,6 +20,7 @@ import zmq
 
 from sz_protocol.commands import Done, ListHandlers, RunNow
 from sz_protocol.kernel.events import KeysChanged
+from sz_protocol.kernel.now import SECOND_US
 from sz_protocol.notices import Notice, RunsRecorded
 from sz_protocol.records import RunState
 from sz_protocol.settings import Settings
@@ -34,11 +35,13 @@ from sz_shells.links.zmq.registration_link import RegistrationLink
 from sz_shells.stores.memory import MemoryStore
 from sz_shells.stores.sqlite import SqliteStore
 from tests.benchmarks.peers import run_peer_round_trips
+from tests.benchmarks.rig import apply, due_once
 from tests.benchmarks.table import Row
 
 WORKER = "bench"
 IN_FLIGHT = 100
 ALONE, TOGETHER = "one at a time", f"{IN_FLIGHT} in flight"
+DUE = f"{IN_FLIGHT} in flight, of schedules that are due"
 HANDLERS = "from sz_runtime.handlers import register_local\n\n@register_local('bench')\nasync def noop():\n    pass\n"
 
 
@@ -48,12 +51,16 @@ class Finished:
     def __init__(self) -> None:
         self._waiting: dict[str, anyio.Event] = {}
         self._early: dict[str, None] = {}
+        self.scheduled = 0
+        """How many runs of schedules are over."""
 
     def __call__(self, notice: Notice) -> None:
         """Take one notice."""
         if isinstance(notice, RunsRecorded):
             for run in notice.runs:
-                if run.state is RunState.DONE:
+                if run.state is RunState.DONE and run.schedule_id:
+                    self.scheduled += 1
+                elif run.state is RunState.DONE:
                     waiting = self._waiting.pop(run.run_id, None)
                     if waiting is None:
                         self._early[run.run_id] = None
@@ -102,8 +109,22 @@ async def _remote(store: Store, folder: Path, outbox: str) -> AsyncIterator[tupl
             tasks.cancel_scope.cancel()
 
 
-async def _ours(make: Callable[[Path], Store], outbox: str, alone: int, together: int) -> tuple[list[float], float]:
-    """Round trips one at a time, in ms; and round trips a second with many in flight."""
+async def _due(driver: Driver, finished: Finished, count: int) -> float:
+    """Round trips a second of schedules that all become due at one instant."""
+    at_us = (time.time_ns() // 1_000_000_000 + 3) * SECOND_US
+    await apply(driver, due_once(count, at_us))
+    await anyio.sleep(max(0.0, at_us / 1e6 - time.time()))
+    with anyio.fail_after(300):
+        while finished.scheduled < count:
+            await anyio.sleep(0.005)
+    return count / (time.time() - at_us / 1e6)
+
+
+Ours = tuple[list[float], float, float]
+
+
+async def _ours(make: Callable[[Path], Store], outbox: str, alone: int, together: int) -> Ours:
+    """Round trips one at a time, in ms; and round trips a second with many in flight: by commands, and by schedules."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         async with _remote(make(folder), folder, outbox) as (driver, finished):
@@ -130,7 +151,8 @@ async def _ours(make: Callable[[Path], Store], outbox: str, alone: int, together
             async with anyio.create_task_group() as clients:
                 for _ in range(IN_FLIGHT):
                     clients.start_soon(many)
-            return times, together / (time.perf_counter() - began)
+            rate = together / (time.perf_counter() - began)
+            return times, rate, await _due(driver, finished, together)
 
 
 def _pyzmq(size: int = 200, alone: int = 3000, together: int = 60_000) -> tuple[list[float], float]:
@@ -178,14 +200,18 @@ def _rows(who: str, times: list[float], rate: float) -> list[Row]:
     ]
 
 
+def _ours_rows(who: str, times: list[float], rate: float, due: float) -> list[Row]:
+    return [*_rows(who, times, rate), Row("T6", DUE, who, due, "round trips/s")]
+
+
 def run(alone: int = 1000, together: int = 20_000) -> list[Row]:
     """All rows of T6."""
     rows = _rows("limit: blocking pyzmq echo", *_pyzmq())
     for backend in ("asyncio", "trio"):
         memory = anyio.run(_ours, lambda folder: MemoryStore(), "memory", alone, together, backend=backend)
-        rows += _rows(f"schedulezero, memory, {backend}", *memory)
+        rows += _ours_rows(f"schedulezero, memory, {backend}", *memory)
     durable = anyio.run(_ours, lambda folder: SqliteStore(folder / "ledger.db"), "worker.outbox", alone, together)
-    rows += _rows("schedulezero, SQLite FULL and a durable outbox, asyncio", *durable)
+    rows += _ours_rows("schedulezero, SQLite FULL and a durable outbox, asyncio", *durable)
     for who, times, rate in run_peer_round_trips(alone, together):
         rows += _rows(who, times, rate)
     return rows

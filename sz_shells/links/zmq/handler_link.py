@@ -16,7 +16,7 @@ from sz_runtime.config.kinds import KINDS, PeerAddress
 from sz_runtime.ports import Complete, LinkError
 from sz_shells.links.zmq.curve import ClientSecurity
 from sz_shells.links.zmq.dealer_link import DealerLink
-from sz_shells.links.zmq.frames import from_frame, to_frames
+from sz_shells.links.zmq.frames import Mail, from_frame, to_frames
 from sz_shells.links.zmq.key_files import KeyProblem
 from sz_shells.links.zmq.limits import Limits
 from sz_shells.links.zmq.securing import client_security
@@ -52,6 +52,7 @@ class HandlerLink:
             address, self._received, self._changed, security=security, limits=limits, retry_s=retry_s
         )
         self._complete: Complete | None = None
+        self._mail = Mail()
 
     async def run(self, complete: Complete, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Keep the connection until cancelled."""
@@ -60,12 +61,17 @@ class HandlerLink:
         await self.dealer.run()
 
     def submit(self, effect: Send) -> None:
-        """Send a message, soon; what is dropped is counted by the dealer and repeated by the machines."""
-        try:
-            for frame in to_frames(effect.message):
-                self.dealer.send(frame)
-        except LocalProtocolError as problem:
-            _log.error("message_not_sent", because=str(problem))
+        """Take a message; it leaves at the next `flush`."""
+        self._mail.put(effect.to, effect.message)
+
+    def flush(self) -> None:
+        """Send what was submitted; what is dropped is counted by the dealer and repeated by the machines."""
+        for _, message in self._mail.take():
+            try:
+                for frame in to_frames(message):
+                    self.dealer.send(frame)
+            except LocalProtocolError as problem:
+                _log.error("message_not_sent", because=str(problem))
 
     def _received(self, frame: bytes) -> None:
         assert self._complete is not None, "the dealer receives only while it runs"

@@ -9,7 +9,7 @@ from sz_protocol.kernel.errors import LocalProtocolError
 from sz_protocol.messages import TO_HANDLER_SERVER
 from sz_runtime.ports import Complete
 from sz_shells.links.zmq.curve import ServerSecurity
-from sz_shells.links.zmq.frames import from_frame, to_frames
+from sz_shells.links.zmq.frames import Mail, from_frame, to_frames
 from sz_shells.links.zmq.limits import Limits
 from sz_shells.links.zmq.router_link import RouterLink
 
@@ -25,6 +25,7 @@ class RegistrationLink:
         self.endpoint = ""
         """The address that was bound, once it is."""
         self._complete: Complete | None = None
+        self._mail = Mail()
 
     async def run(self, complete: Complete, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Raises LinkError."""
@@ -34,12 +35,17 @@ class RegistrationLink:
             task_status.started()
 
     def submit(self, effect: Send) -> None:
-        """Send a message, soon."""
-        try:
-            for frame in to_frames(effect.message):
-                self.router.send(effect.to, frame)
-        except LocalProtocolError as problem:
-            _log.error("message_not_sent", because=str(problem))
+        """Take a message; it leaves at the next `flush`."""
+        self._mail.put(effect.to, effect.message)
+
+    def flush(self) -> None:
+        """Send what was submitted."""
+        for to, message in self._mail.take():
+            try:
+                for frame in to_frames(message):
+                    self.router.send(to, frame)
+            except LocalProtocolError as problem:
+                _log.error("message_not_sent", because=str(problem))
 
     def _received(self, peer: bytes, key: str, frame: bytes) -> None:
         assert self._complete is not None, "the router receives only while it runs"
