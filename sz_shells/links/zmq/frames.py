@@ -8,14 +8,11 @@ from attrs import evolve
 from sz_protocol.codec import decode, encode
 from sz_protocol.kernel.errors import DecodeError, LocalProtocolError
 from sz_protocol.kernel.events import Garbled, Received
-<<<<<<< HEAD
-from sz_protocol.messages import Dispatch, Results
+from sz_protocol.messages import Accept, Dispatch, ResultAck, Results
 from sz_runtime.config.kinds import MIN_FRAME
 
 BATCH_BYTES = MIN_FRAME // 2
 """A batch is cut above this: the other end may take no more than MIN_FRAME, and would cut us off for what is longer."""
-=======
-from sz_protocol.messages import Accept, Dispatch, ResultAck, Results
 
 MOST_JOINED = 256
 """Runs in one message."""
@@ -60,7 +57,6 @@ def _joined(first: Any, second: Any) -> Any:
         case ResultAck() if len(first.acks) < MOST_JOINED:
             return evolve(second, acks=first.acks + second.acks)
     return None
->>>>>>> 48514c6 (What leaves at one moment for one handler travels together: one frame for many runs, not one each; T6 of schedules that are due)
 
 
 def to_frames(message: Any) -> list[bytes]:
