@@ -63,6 +63,11 @@ def grace_of(misfire: Misfire, policy: MisfirePolicy) -> int | None:
     return misfire.grace_us
 
 
+def never_misfires(misfire: Misfire) -> bool:
+    """Whether one instant alone is executed however late it is: `decide_misfire` has nothing to decide about it."""
+    return misfire.grace_us is None and misfire.policy is not MisfirePolicy.SKIP
+
+
 def decide_misfire(
     misfire: Misfire, policy: MisfirePolicy, passed: Passed, now_us: int, spread_us: int = 0
 ) -> list[Verdict]:

@@ -160,9 +160,6 @@ class RunKind(StrEnum):
     MONOTONIC = "monotonic"
 
 
-_UNCLOCKED = (RunKind.MANUAL, RunKind.MONOTONIC)
-
-
 # Frozen like every record, but by a hook that __init__ does not pass through: a run is made several times on its way,
 # and `@frozen` would cost a microsecond each time.
 @define(on_setattr=refuse, unsafe_hash=True)
@@ -299,9 +296,12 @@ def run_key(uid: str, nominal: str, kind: RunKind = RunKind.SCHEDULED) -> bytes:
     not all over a ledger of millions. It is read off the name, never off the zone data: what keeps its name when zone
     data change keeps its key. What has no clock (the keys of clients, periods since boot) lies together at 0.
     """
-    clock = _NO_CLOCK if kind in _UNCLOCKED else _clock(nominal)
-    name = f"{kind.value}\0{uid}\0{nominal}".encode()
-    return clock + blake2b(name, digest_size=KEY_BYTES - CLOCK_BYTES).digest()
+    if kind is RunKind.SCHEDULED:
+        clock, name = _clock(nominal), f"scheduled\0{uid}\0{nominal}"
+    else:
+        clock = _clock(nominal) if kind is RunKind.BACKFILL else _NO_CLOCK
+        name = f"{kind.value}\0{uid}\0{nominal}"
+    return clock + blake2b(name.encode(), digest_size=KEY_BYTES - CLOCK_BYTES).digest()
 
 
 @lru_cache(maxsize=1024)

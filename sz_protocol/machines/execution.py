@@ -261,7 +261,8 @@ class Execution:
                     self.outbox.append(ResultsSettled(settled))
                 for completion in completions:
                     if completion.run.state is RunState.DONE:
-                        effects += self.stopping.told(completion.run)
+                        if self.stopping.asked:
+                            effects += self.stopping.told(completion.run)
                     elif completion.run.row in self.table.runs:
                         self.stopping.settle(completion.run.row, now)
                 return effects

@@ -135,9 +135,12 @@ class RunTable:
         """Forget a run that is over, or never was; who waited behind it moves up."""
         row = run.row
         self.executing.pop(row, None)
-        self.remote.pop(row, None)
-        self.doomed.pop(row, None)
-        self.unsettled.pop(row, None)
+        if self.remote:
+            self.remote.pop(row, None)
+        if self.doomed:
+            self.doomed.pop(row, None)
+        if self.unsettled:
+            self.unsettled.pop(row, None)
         self.placement.free(row)
         if self.runs.pop(row, None) is not None:
             del self.definitions[row]

@@ -37,7 +37,7 @@ from sz_protocol.kernel.now import Now, WakeReason, Wakeup
 from sz_protocol.machines.backlog import decide_backlog, rules_at
 from sz_protocol.notices import Ignored
 from sz_protocol.ops import Ops
-from sz_protocol.policy import Passed, decide_misfire, no_such_method, spread_offset
+from sz_protocol.policy import Passed, Verdict, decide_misfire, never_misfires, no_such_method, spread_offset
 from sz_protocol.queries import DueSchedules, SchedulesById
 from sz_protocol.records import UNSETTLED_US, Schedule, ScheduleState
 from sz_protocol.routing import Routes
@@ -217,8 +217,11 @@ class Scheduling:
         except CannotAdvance as stuck:
             self._set_aside(paged, ScheduleState.QUARANTINED, str(stuck))
             return None
-        rules = rules_at(paged.schedule, fire_us)
-        verdicts = tuple(decide_misfire(*rules, Passed((fire_us,)), now.utc_us, paged.spread_us))
+        if paged.schedule.catch_up is None and never_misfires(definition.misfire):
+            verdicts: tuple[Verdict, ...] = (Verdict(fire_us),)
+        else:
+            rules = rules_at(paged.schedule, fire_us)
+            verdicts = tuple(decide_misfire(*rules, Passed((fire_us,)), now.utc_us, paged.spread_us))
         next_due_us = None if following is None else following + paged.spread_us
         return Firing(paged.schedule, verdicts, paged.cursor_us, fire_us, next_due_us)
 

@@ -116,7 +116,9 @@ class Stopping:
 
     def told(self, run: Run) -> list[Effect]:
         """The end of a run is durable: tell whoever asked for it."""
-        requests = self.asked.pop(run.row, ())
+        requests = self.asked.pop(run.row, None)
+        if requests is None:
+            return []
         if run.outcome is Outcome.CANCELLED:
             return [Reply(request_id, Done(run.run_id)) for request_id in requests]
         message = f"run {run.run_id} ended first: {run.outcome}"

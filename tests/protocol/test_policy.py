@@ -22,6 +22,7 @@ from sz_protocol.policy import (
     lane_width,
     may_restart,
     may_retry,
+    never_misfires,
     spread_offset,
 )
 from sz_protocol.records import Outcome, Reason, Schedule
@@ -124,6 +125,16 @@ def test_pain_9_the_default_is_late_and_coalesced_and_drops_nothing_silently() -
 
 def test_pain_9_a_single_instant_is_executed_however_late_within_the_window() -> None:
     assert decide_misfire(Misfire(), MisfirePolicy.LATEST, passed_before([23 * 3600]), NOW_US)[0].outcome is None
+
+
+@given(
+    st.builds(Misfire, policy=st.sampled_from(MisfirePolicy), grace_us=st.none() | st.integers(0, 10**9)),
+    st.integers(0, 10**12),
+)
+def test_pain_9_what_never_misfires_is_executed_whatever_its_age(misfire: Misfire, age_us: int) -> None:
+    verdicts = decide_misfire(misfire, misfire.policy, Passed((NOW_US - age_us,)), NOW_US)
+    if never_misfires(misfire):
+        assert verdicts == [Verdict(NOW_US - age_us)]
 
 
 def test_skip_without_a_written_grace_has_one_or_it_would_never_skip() -> None:
