@@ -42,6 +42,7 @@ class AttachmentSettings:
 
     A Hello is answered within `answer_us`, else it is said again; before each but the first there is a wait with full
     jitter, up to `pause_us`, doubling to `pause_max_us`. A server that rejects one can ask for `retry_max_us` at most.
+    An Accept waits for others for `accept_us`, and is left out where the result of its run goes first.
     An exclusive run stops when 1/`margin_share` of the lease is left. Results: at most `message_bytes` in one message,
     `window` of them and `window_bytes` on their way at once, again after `resend_us` without an answer; while `backlog`
     of them wait, nothing new is taken. What the outbox could not keep is tried again after `keep_retry_us`, doubling to
@@ -53,6 +54,7 @@ class AttachmentSettings:
     pause_us: int = SECOND_US // 2
     pause_max_us: int = 30 * SECOND_US
     retry_max_us: int = 5 * MINUTE_US
+    accept_us: int = SECOND_US // 50
     margin_share: int = 4
     message_bytes: int = 1 << 20
     window: int = 1024

@@ -47,7 +47,6 @@ from sz_protocol.messages import (
     OfferedMethod,
     Reject,
     ResultAck,
-    Results,
     RunReport,
     ToServer,
     Welcome,
@@ -143,24 +142,29 @@ class Attachment:
         self._expire(now, effects)
         self._on_event(event, now, effects)
         if self.state is not S.IDLE:
-            self._go_on(now, effects)
+            self._go_on(event, now, effects)
         return effects
 
     def next_wakeup(self, now: Now) -> Wakeup | None:
         """The first deadline, beat, Hello or repetition."""
         intake = self.intake
+        attached = self.session is not None
+        if self.state in (S.IDLE, S.STOPPED):
+            return None
+        accept_us = intake.accept_due_us
+        if self.reporting.has_backlog(now, attached=attached) or (accept_us is not None and accept_us <= now.mono_us):
+            return Wakeup(now.mono_us, WakeReason.BACKLOG)
         at_us = [self.drain_until_us, self.leave_until_us, intake.holding.next_deadline_us()]
         at_us.append(self.reporting.next_keep_us())
         if any(intake.holding.executing[row].asked is None for row in intake.holding.exclusive):
             at_us.append(intake.cut_off_us())
         if self.session is not None:
             at_us += [self.session.next_beat_us, self.session.silent_us, self.reporting.next_resend_us()]
+            at_us.append(accept_us)
         elif self.state is S.CALLING and intake.offer is not None:
             at_us.append(self.calling.due_us)
         known = [at for at in at_us if at is not None]
-        if not known or self.state in (S.IDLE, S.STOPPED):
-            return None
-        return Wakeup(max(min(known), now.mono_us + 1), WakeReason.DEADLINE)
+        return Wakeup(max(min(known), now.mono_us + 1), WakeReason.DEADLINE) if known else None
 
     @property
     def reporting(self) -> Reporting:
@@ -253,14 +257,18 @@ class Attachment:
 
     # --- what follows -----------------------------------------------------------------------------------------
 
-    def _go_on(self, now: Now, effects: list[Effect]) -> None:
-        effects += self.reporting.keep(now)
+    def _go_on(self, event: Event, now: Now, effects: list[Effect]) -> None:
+        # Results are kept and sent when everything that came with them has been taken: together.
+        together = isinstance(event, Woke)
+        if together:
+            effects += self.reporting.keep(now)
         if self.state is S.CALLING and self.intake.offer is not None and self.calling.due_us <= now.mono_us:
             self._say(self._hello(now), effects)
         session = self.session
         if session is not None:
-            for reports in self.reporting.send(now):
-                self._say(Results(session.number, session.grant(self.intake.room()), reports), effects)
+            if together:
+                effects += self.intake.report(session, now)
+                effects += self.intake.accept(session, now)
             if session.next_beat_us <= now.mono_us:
                 self._say(session.beat(self.intake.room(), now), effects)
         if not self.intake.open:
@@ -304,6 +312,7 @@ class Attachment:
         """The session is over for us: what still comes of it counts no more."""
         if self.session is not None:
             self.session = None
+            self.intake.owed.clear()
             effects.append(Publish(Detached(reason, len(self.intake.holding.executing), len(self.reporting.files))))
 
     def _say(self, message: ToServer, effects: list[Effect]) -> None:

@@ -7,13 +7,13 @@ lease.
 
 from attrs import Factory, define
 
-from sz_protocol.attaching import AttachmentSettings, Effect, Forget, Identity
+from sz_protocol.attaching import AttachmentSettings, Effect, Forget, Identity, Key
 from sz_protocol.kernel.effects import CancelReason, Publish, Send, StartRun, StartRuns
 from sz_protocol.kernel.events import MethodInfo, RunResult, RunsProgressed
 from sz_protocol.kernel.now import SECOND_US, Now
 from sz_protocol.machines.handler_session import Session
 from sz_protocol.machines.holding import Adopt, Answer, Begin, Drop, Holding, TurnAway
-from sz_protocol.machines.reporting import Reporting
+from sz_protocol.machines.reporting import MOST_TOGETHER, Reporting
 from sz_protocol.messages import (
     Accept,
     AckCode,
@@ -23,6 +23,7 @@ from sz_protocol.messages import (
     Refuse,
     RefuseCode,
     ResultAck,
+    Results,
     RunRef,
     Stop,
 )
@@ -35,7 +36,8 @@ SERVER = b""
 @define
 class Intake:
     """`offer` is what can be executed here, by method (None: not known yet). Nothing is taken once it is not `open`.
-    `proven_us` is when the last message was sent of which we know that the server heard it: leases run from there."""
+    `proven_us` is when the last message was sent of which we know that the server heard it: leases run from there.
+    `owed` are the runs that were taken and not accepted yet, since `owed_us`."""
 
     identity: Identity
     settings: AttachmentSettings
@@ -45,6 +47,8 @@ class Intake:
     open: bool = True
     lease_us: int = 10 * SECOND_US
     proven_us: int = 0
+    owed: dict[Key, RunRef] = Factory(dict)
+    owed_us: int = 0
 
     def room(self) -> int:
         """How many more runs may come: none while draining, or while too many results wait."""
@@ -82,7 +86,6 @@ class Intake:
         fresh = self.prove(dispatch.beat, session, now)
         effects: list[Effect] = []
         starts: list[StartRun] = []
-        taken: list[RunRef] = []
         for run in dispatch.runs:
             session.note(run, now)
             match self.holding.judge(run):
@@ -91,12 +94,12 @@ class Intake:
                     if code is None:
                         assert self.offer is not None, "ATT-2: only what is offered begins"
                         starts.append(self.holding.begin(run, self.offer[run.method], now))
-                        taken.append(_ref(run))
+                        self._owe(run, now)
                     else:
                         effects += _turn_away(run, code, session)
                 case Adopt():
                     self.holding.adopt(run)
-                    taken.append(_ref(run))
+                    self._owe(run, now)
                 case Answer(key=key):
                     if not self.reporting.say_again(key, run.fence, run.delivery):
                         effects.append(Publish(Ignored(_name(run), "its result was acknowledged already")))
@@ -108,8 +111,36 @@ class Intake:
         if starts:
             # First of all: one of the others may be the order to stop what has just begun.
             effects.insert(0, StartRuns(tuple(starts)))
-        if taken:
-            effects.append(Send(SERVER, Accept(session.number, tuple(taken))))
+        return effects
+
+    def _owe(self, run: DispatchedRun, now: Now) -> None:
+        if not self.owed:
+            self.owed_us = now.mono_us
+        self.owed[run.row, run.attempt] = _ref(run)
+
+    @property
+    def accept_due_us(self) -> int | None:
+        """When what is owed has to be accepted. Until then its result may come, and says it all."""
+        if not self.owed:
+            return None
+        return self.owed_us + (self.settings.accept_us if len(self.owed) < MOST_TOGETHER else 0)
+
+    def accept(self, session: Session, now: Now) -> list[Effect]:
+        """One Accept for all that is owed, once it is due."""
+        due_us = self.accept_due_us
+        if due_us is None or due_us > now.mono_us:
+            return []
+        taken = tuple(self.owed.values())
+        self.owed.clear()
+        return [Send(SERVER, Accept(session.number, taken))]
+
+    def report(self, session: Session, now: Now) -> list[Effect]:
+        """Results that are to be sent now."""
+        effects: list[Effect] = []
+        for reports in self.reporting.send(now):
+            for report in reports:
+                self.owed.pop((report.row, report.attempt), None)
+            effects.append(Send(SERVER, Results(session.number, session.grant(self.room()), reports)))
         return effects
 
     def _why_not_begin(self, run: DispatchedRun, fresh: bool, session: Session, now: Now) -> RefuseCode | None:

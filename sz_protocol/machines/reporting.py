@@ -113,6 +113,12 @@ class Reporting:
             self.failures += 1
         return [Publish(OutboxTroubled(failed.detail, len(self.unkept)))] if first else []
 
+    def has_backlog(self, now: Now, *, attached: bool) -> bool:
+        """Whether there is something to keep or, with a session, to send at once."""
+        waits = self.failures > 0 and (len(self.gate) > 0 or now.mono_us < self.keep_at_us)
+        room = len(self.under_way) < self.settings.window and self.under_way_bytes < self.settings.window_bytes
+        return bool(self.unkept and not waits) or bool(attached and self.ready and room)
+
     def next_keep_us(self) -> int | None:
         """When the outbox is to be asked again."""
         return self.keep_at_us if self.failures and self.unkept and not len(self.gate) else None

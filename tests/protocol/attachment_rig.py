@@ -22,7 +22,7 @@ from sz_protocol.attaching import (
 )
 from sz_protocol.kernel.effects import CancelRun, Publish, Send, StartRun, StartRuns, Stop
 from sz_protocol.kernel.events import HandlersChanged, LinkChanged, MethodInfo, Received, RunResult, RunsFinished, Woke
-from sz_protocol.kernel.now import SECOND_US, Now
+from sz_protocol.kernel.now import SECOND_US, Now, WakeReason
 from sz_protocol.machines.attachment import Attachment
 from sz_protocol.messages import (
     Ack,
@@ -153,7 +153,7 @@ class Rig:
         auto_keep: bool = True,
     ) -> None:
         identity = Identity("edge-1", INCARNATION, slots, {"zone": "a"}, "test", durable)
-        self.machine = Attachment(identity, Random(seed), settings or AttachmentSettings())
+        self.machine = Attachment(identity, Random(seed), settings or AttachmentSettings(accept_us=0))
         self.checks = Checks()
         self.now_us = 1000 * SECOND_US
         self.said: deque[Any] = deque()
@@ -197,7 +197,10 @@ class Rig:
                     self.notices.append(effect.notice)
             found += effects
             wakeup = self.machine.next_wakeup(self.now)
-            assert wakeup is None or wakeup.at_us > self.now_us, "the next wake-up lies in the future"
+            if wakeup is not None and wakeup.reason is WakeReason.BACKLOG and not queue:
+                queue.append(Woke())
+            else:
+                assert wakeup is None or wakeup.reason is WakeReason.BACKLOG or wakeup.at_us > self.now_us
         self.orders += found
         return found
 

@@ -33,7 +33,7 @@ from sz_protocol.kernel.events import (
     StopAssigned,
     Woke,
 )
-from sz_protocol.kernel.now import SECOND_US, Now
+from sz_protocol.kernel.now import SECOND_US, Now, WakeReason, Wakeup
 from sz_protocol.machines.attachment import Attachment
 from sz_protocol.machines.membership import Membership
 from sz_protocol.messages import TO_HANDLER, TO_HANDLER_SERVER, RunReport
@@ -178,16 +178,13 @@ class Node:
         self.life = 0
         self.armed_us = -1
 
-    def machine_wakeup(self) -> int | None:
-        """When its machine wants to be woken."""
-        raise NotImplementedError
-
-    def rearm(self, wake: Callable[[], None]) -> None:
+    def rearm(self, wakeup: Wakeup | None, wake: Callable[[], None]) -> None:
         """Wake it when it wants to be."""
-        at_us, life = self.machine_wakeup(), self.life
-        if at_us is None or at_us == self.armed_us:
+        if wakeup is None or wakeup.at_us == self.armed_us:
             return
-        assert at_us > self.world.now_us, "the next wake-up lies in the future"
+        at_us, life = wakeup.at_us, self.life
+        backlog = wakeup.reason is WakeReason.BACKLOG
+        assert at_us > self.world.now_us or backlog, "the next wake-up lies in the future"
         self.armed_us = at_us
 
         def fire() -> None:
@@ -209,10 +206,6 @@ class Server(Node):
         self.machine: Membership
         self.ops = Ops()
         self.start()
-
-    def machine_wakeup(self) -> int | None:
-        wakeup = self.machine.next_wakeup(self.world.now)
-        return None if wakeup is None else wakeup.at_us
 
     def start(self) -> None:
         """A new life on the same ledger."""
@@ -264,7 +257,7 @@ class Server(Node):
         outbox, self.machine.outbox[:] = list(self.machine.outbox), []
         for told in outbox:
             self._hear(told)
-        self.rearm(lambda: self.tell(Woke()))
+        self.rearm(self.machine.next_wakeup(self.world.now), lambda: self.tell(Woke()))
 
     # --- execution ----------------------------------------------------------------------------------------------
 
@@ -364,10 +357,6 @@ class Handler(Node):
         self.machine: Attachment
         self.start()
 
-    def machine_wakeup(self) -> int | None:
-        wakeup = self.machine.next_wakeup(self.world.now)
-        return None if wakeup is None else wakeup.at_us
-
     def start(self) -> None:
         """A new life with the outbox of the last."""
         self.life += 1
@@ -430,7 +419,7 @@ class Handler(Node):
                         self.outbox.pop(key, None)
                 case _:
                     pass
-        self.rearm(lambda: self.tell(Woke()))
+        self.rearm(self.machine.next_wakeup(self.world.now), lambda: self.tell(Woke()))
 
     def _later(self, seconds: float, action: Callable[[], None]) -> None:
         life = self.life

@@ -4,17 +4,19 @@ from itertools import pairwise
 
 import pytest
 
-from sz_protocol.attaching import AttachmentSettings, offer_of
+from sz_protocol.attaching import AttachmentSettings, Keep, offer_of
 from sz_protocol.kernel.effects import CancelReason, CancelRun, StartRuns, Stop
 from sz_protocol.kernel.events import (
     Garbled,
     LinkChanged,
     MethodInfo,
     RunProgress,
+    RunsFinished,
     RunsProgressed,
     StopRequested,
+    Woke,
 )
-from sz_protocol.kernel.now import SECOND_US
+from sz_protocol.kernel.now import SECOND_US, WakeReason, Wakeup
 from sz_protocol.messages import (
     Accept,
     Ask,
@@ -38,7 +40,7 @@ from sz_protocol.messages import (
 from sz_protocol.messages import Stop as StopRun
 from sz_protocol.notices import Attached, AttachRefused, Detached, Ignored
 from sz_protocol.records import Outcome
-from tests.protocol.attachment_rig import INCARNATION, METHODS, Rig, a_report, a_run, handlers, of_kind
+from tests.protocol.attachment_rig import INCARNATION, METHODS, Rig, a_report, a_result, a_run, handlers, of_kind
 
 
 def refusals(rig: Rig) -> list[RefuseCode]:
@@ -375,6 +377,44 @@ def test_a_method_takes_no_more_than_its_concurrency() -> None:
     assert refusals(rig) == [RefuseCode.BUSY]
     rig.finish(1)
     assert of_kind(rig.dispatch(a_run(4, method="narrow")), StartRuns)
+
+
+def test_an_accept_waits_for_others_and_is_left_out_where_the_result_comes_first() -> None:
+    rig = Rig(settings=AttachmentSettings())
+    rig.attach()
+    rig.dispatch(a_run(1))
+    rig.pass_time(0.015)
+    rig.dispatch(a_run(2), a_run(3))
+    rig.finish(2)
+    assert not rig.take(Accept)
+    rig.pass_time(0.006)
+    assert rig.take(Accept) == [Accept(7, (RunRef(1, 1, 1), RunRef(3, 1, 1)))]
+    rig.dispatch(a_run(4))
+    rig.tell(LinkChanged(False))
+    rig.attach(8)
+    rig.live(1)
+    assert not rig.take(Accept), "the Hello has listed it"
+
+
+def test_a_full_accept_does_not_wait() -> None:
+    rig = Rig(slots=300, settings=AttachmentSettings())
+    rig.attach()
+    rig.dispatch(*[a_run(row) for row in range(1, 257)])
+    assert [len(accept.runs) for accept in rig.take(Accept)] == [256]
+
+
+def test_results_that_come_together_go_together() -> None:
+    rig = Rig()
+    rig.attach()
+    rig.dispatch(a_run(1), a_run(2))
+    rig.said.clear()
+    machine, now = rig.machine, rig.now
+    for row in (1, 2):
+        assert not machine.handle(RunsFinished((a_result(row),)), now), "until the driver has nothing else"
+    assert machine.next_wakeup(now) == Wakeup(now.mono_us, WakeReason.BACKLOG)
+    (keep,) = machine.handle(Woke(), now)
+    assert isinstance(keep, Keep)
+    assert [report.row for report in keep.reports] == [1, 2]
 
 
 def test_an_unknown_method_is_refused() -> None:
