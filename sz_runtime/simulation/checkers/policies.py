@@ -1,5 +1,5 @@
 """What a definition's policies promise: RunKeyDerived, OnlyActiveFires, WindowRespected, GraceRespected,
-MisfireRespected, QueueBounded, LostOnlyBySemantics, RetryHonoured, TimeoutRespected."""
+MisfireRespected, QueueBounded, LostOnlyBySemantics, RetryHonoured, TimeoutRespected, DeadlineRespected."""
 
 from attrs import Factory, define
 
@@ -11,6 +11,7 @@ from sz_protocol.triggers import nominal_key
 from sz_runtime.simulation.checkers.base import Checker, Routes, spread_of
 from sz_runtime.simulation.facts import (
     CancelAsked,
+    ClockChanged,
     Committed,
     CursorMoved,
     ExecutionEnded,
@@ -46,10 +47,10 @@ class Standing:
 
 @define
 class AtWork:
-    """An execution that has to end, or to be asked to, by a time."""
+    """An execution that has to end, or to be asked to, by a time, and which invariant says so."""
 
     stop_by_us: int
-    started: ExecutionStarted
+    invariant: str
 
 
 @define
@@ -65,6 +66,14 @@ class Policies(Checker):
     """Schedule -> how many of its runs may be open, where its policies bound that."""
     timeouts: dict[str, int] = Factory(dict)
     """Schedule -> its longest time-out, where it always has one."""
+    deadlines: dict[str, int] = Factory(dict)
+    """Schedule -> its longest deadline, where it always has one."""
+    decided_us: dict[tuple[str, int], int] = Factory(dict)
+    """(store, row) -> when it was decided, of rows with a deadline."""
+    asked: dict[tuple[str, int, int], None] = Factory(dict)
+    """Executions that were asked to stop; the order may come before they begin."""
+    touched: dict[str, None] = Factory(dict)
+    """Stores one of whose nodes has a clock that is not true: deadlines are counted on the wall clock."""
 
     def __attrs_post_init__(self) -> None:
         for schedule_id in self.oracle.jobs:
@@ -76,6 +85,9 @@ class Policies(Checker):
             timeouts = [d.timeout_us for d in definitions if d.timeout_us is not None]
             if len(timeouts) == len(definitions):
                 self.timeouts[schedule_id] = max(timeouts)
+            deadlines = [d.deadline_us for d in definitions if d.deadline_us is not None]
+            if len(deadlines) == len(definitions):
+                self.deadlines[schedule_id] = max(deadlines)
 
     def routes(self) -> Routes:
         """Rows, schedules, executions."""
@@ -91,6 +103,7 @@ class Policies(Checker):
             ExecutionEnded: self.on_ended,
             CancelAsked: self.on_cancel,
             Stalled: self.on_stalled,
+            ClockChanged: self.on_clock,
             Failed: self.on_failed,
         }
 
@@ -132,6 +145,8 @@ class Policies(Checker):
         standing = self.standing.get((record.node, record.schedule_id))
         if standing is None:
             return
+        if record.inserted and record.schedule_id in self.deadlines:
+            self.decided_us[record.node, record.row] = record.decided_us
         if record.inserted and record.kind == "scheduled":
             self._judge_key(record, standing)
             if record.outcome == "":
@@ -141,6 +156,7 @@ class Policies(Checker):
         if (record.outcome, record.reason) == ("failed", "error"):
             self._judge_retry(record)
         if record.state == "done":
+            self.decided_us.pop((record.node, record.row), None)
             standing.waiting.pop(record.row, None)
             return
         standing.waiting[record.row] = record.kind == "scheduled" and record.reason != "catch_up"
@@ -211,13 +227,20 @@ class Policies(Checker):
         """What the copy holds is told next."""
         for place in [place for place in self.standing if place[0] == record.node]:
             del self.standing[place]
+        for row in [row for row in self.decided_us if row[0] == record.node]:
+            del self.decided_us[row]
 
     def on_failed(self, record: Failed) -> None:
         """What has ended may wait to be written: who is open is not known any more."""
         for standing in self.standing.values():
             standing.waiting.clear()
 
-    # --- time-outs ----------------------------------------------------------------------------------------------
+    # --- time-outs and deadlines --------------------------------------------------------------------------------
+
+    def on_clock(self, record: ClockChanged) -> None:
+        """Whoever has seen another time counts otherwise."""
+        if record.step_us or record.error_us or record.drift_ppm or not record.trusted:
+            self.touched[self.oracle.stores[record.node]] = None
 
     def on_stalled(self, record: Stalled) -> None:
         """Who stands still gives no orders."""
@@ -225,23 +248,49 @@ class Policies(Checker):
 
     def on_started(self, record: ExecutionStarted) -> None:
         """The time-out runs from here."""
+        key = (record.node, record.row, record.attempt)
+        if key in self.asked:
+            return
+        work = None
         timeout_us = self.timeouts.get(record.schedule_id)
         if timeout_us is not None:
-            self.at_work[record.node, record.row, record.attempt] = AtWork(record.at_us + timeout_us, record)
+            work = AtWork(record.at_us + timeout_us, "TimeoutRespected")
+        deadline_us = self._deadline(record)
+        if deadline_us is not None and (work is None or deadline_us < work.stop_by_us):
+            work = AtWork(deadline_us, "DeadlineRespected")
+        if work is not None:
+            self.at_work[key] = work
+
+    def _deadline(self, record: ExecutionStarted) -> int | None:
+        """When the run's own deadline passes, in true time, where the trace knows it; DeadlineRespected at a start."""
+        store = self.oracle.stores[record.node]
+        decided_us = self.decided_us.get((store, record.row))
+        if decided_us is None or store in self.touched:
+            return None
+        deadline_us = decided_us + self.deadlines[record.schedule_id] - self.oracle.utc_us(0)
+        late_us = record.at_us - deadline_us
+        if late_us > STOP_WITHIN_US + self.asleep_us.get(record.node, 0):
+            what = f"row {record.row} of {record.schedule_id} began {late_us} us after its deadline"
+            self.report.add("DeadlineRespected", record, what)
+        return deadline_us
 
     def on_cancel(self, record: CancelAsked) -> None:
         """It was asked."""
-        self.at_work.pop((record.node, record.row, record.attempt), None)
+        key = (record.node, record.row, record.attempt)
+        self.asked[key] = None
+        self.at_work.pop(key, None)
 
     def on_ended(self, record: ExecutionEnded) -> None:
-        """TimeoutRespected: it ended before it had to be asked. Its lane is free before its outcome is durable."""
+        """It ended before it had to be asked. Its lane is free before its outcome is durable."""
         standing = self.standing.get((self.oracle.stores[record.node], record.schedule_id))
         if standing is not None and record.how != "killed":
             standing.waiting.pop(record.row, None)
-        work = self.at_work.pop((record.node, record.row, record.attempt), None)
+        key = (record.node, record.row, record.attempt)
+        self.asked.pop(key, None)
+        work = self.at_work.pop(key, None)
         if work is None:
             return
         late_us = record.at_us - work.stop_by_us
         if late_us > STOP_WITHIN_US + self.asleep_us.get(record.node, 0):
-            what = f"row {record.row} of {record.schedule_id} went on for {late_us} us after its time-out"
-            self.report.add("TimeoutRespected", record, f"{what} and was not asked to stop")
+            what = f"row {record.row} of {record.schedule_id} went on for {late_us} us after its time"
+            self.report.add(work.invariant, record, f"{what} and was not asked to stop")

@@ -98,7 +98,11 @@ class Timing(Checker):
     spreads: dict[tuple[str, str], int] = Factory(dict)
     not_before: dict[tuple[str, int], tuple[int, str]] = Factory(dict)
     touched: dict[str, None] = Factory(dict)
-    """Nodes whose clock is not what it was."""
+    """Nodes whose clock is not true, or was not."""
+    still_until: dict[str, int] = Factory(dict)
+    """Until when a node stands still."""
+    unread: dict[str, ClockChanged] = Factory(dict)
+    """What became of a clock while its node stood still: it sees the last change only, when it goes on."""
     memory_us: int = MEMORY_US
 
     def routes(self) -> Routes:
@@ -113,24 +117,36 @@ class Timing(Checker):
             Stalled: self.on_stalled,
         }
 
-    def _belief(self, node: str) -> ClockBelief:
-        return self.beliefs.setdefault(node, ClockBelief())
+    def _belief(self, node: str, at_us: int) -> ClockBelief:
+        belief = self.beliefs.setdefault(node, ClockBelief())
+        if node in self.unread and at_us >= self.still_until[node]:
+            self._change(belief, self.unread.pop(node), self.still_until[node])
+        return belief
 
     def on_clock(self, record: ClockChanged) -> None:
         """A clock was changed."""
-        self.touched[record.node] = None
+        if record.step_us or record.error_us or record.drift_ppm or not record.trusted:
+            self.touched[record.node] = None
+        belief = self._belief(record.node, record.at_us)
+        if record.at_us < self.still_until.get(record.node, 0):
+            self.unread[record.node] = record
+        else:
+            self._change(belief, record, record.at_us)
+
+    def _change(self, belief: ClockBelief, record: ClockChanged, at_us: int) -> None:
         settings = self.oracle.plan.settings
-        belief = self._belief(record.node)
         limits = settings.clock_step_us, settings.clock_settle_us, self.memory_us
-        belief.change(record.at_us, record.error_us, record.trusted, *limits)
+        belief.change(at_us, record.error_us, record.trusted, *limits)
 
     def on_node(self, record: NodeStarted) -> None:
         """A life begins."""
         known_us = record.wall_high_us - self.oracle.utc_us(record.at_us) if record.wall_high_us else None
-        self._belief(record.node).start(record.at_us, known_us)
+        self.still_until[record.node] = record.at_us
+        self._belief(record.node, record.at_us).start(record.at_us, known_us)
 
     def on_stalled(self, record: Stalled) -> None:
         """A decision may be held up for as long as the node is."""
+        self.still_until[record.node] = max(self.still_until.get(record.node, 0), record.until_us)
         self.memory_us = max(self.memory_us, MEMORY_US + record.until_us - record.at_us)
 
     def on_put(self, record: SchedulePut | ScheduleKept) -> None:
@@ -147,7 +163,7 @@ class Timing(Checker):
         what = f"{record.schedule_id}@{record.until_us}"
         if record.decided_us < due_us and record.reason not in BY_EDIT:
             self.report.add("NoEarlyFire", record, f"{what} was decided {due_us - record.decided_us} us before its due")
-        belief = self._belief(record.writer)
+        belief = self._belief(record.writer, record.at_us)
         long_us = record.at_us - (record.at_us if belief.untrusted_since_us is None else belief.untrusted_since_us)
         if long_us > self.memory_us and record.reason not in BY_EDIT:
             self.report.add("UntrustedNeverFires", record, f"{what} was decided while the time was not trusted")
