@@ -84,6 +84,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         "lanes",
         OverlapRespected="No more runs of one schedule execute at once than its lane is wide.",
         PoolRespected="No more runs execute at once than their pool, and their method, have places.",
+        FirstComeFirstServed="Of runs of a schedule that wait for a place, the first to come is claimed first.",
         SkipHasCause="An instant is skipped for overlap only when a run of its schedule was active.",
     ),
     *_table(

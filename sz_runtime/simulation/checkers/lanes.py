@@ -1,4 +1,5 @@
-"""How much may execute at once: OverlapRespected, PoolRespected, SkipHasCause."""
+"""How much may execute at once, and whose turn it is: OverlapRespected, PoolRespected, SkipHasCause,
+FirstComeFirstServed."""
 
 from attrs import Factory, define
 
@@ -30,6 +31,9 @@ class Lanes(Checker):
     """Store -> schedule -> rows that are not over."""
     used: dict[tuple[str, int, str], int] = Factory(dict)
     """(node, incarnation, pool) -> executions under way."""
+    waiting: dict[str, dict[str, dict[int, None]]] = Factory(dict)
+    """Store -> schedule -> rows that wait for their first claim and for nothing else, in the order in which they came.
+    A store that fails somebody may lose the order: then the waiting begins anew."""
     busy_until: dict[str, int] = Factory(dict)
     """When something of a schedule was last over."""
     doubtful_at: dict[str, int] = Factory(dict)
@@ -71,6 +75,7 @@ class Lanes(Checker):
     def on_failed(self, record: Failed) -> None:
         """A run that may or may not be in the store holds its lane until that is known."""
         self.doubtful_at[record.node] = record.at_us
+        self.waiting.pop(record.node, None)
 
     def on_node(self, record: NodeStarted) -> None:
         """Executions of earlier lives are over."""
@@ -114,11 +119,26 @@ class Lanes(Checker):
             if not lane and not any(executing) and rested_us > self.slack_us:
                 what = f"{record.schedule_id}@{record.fire_us} was skipped for {record.reason}, nothing was active"
                 self.report.add("SkipHasCause", record, what)
+        self._judge_turn(record)
         if record.state == "done":
             if lane.pop(record.row, 0) is None:
                 self.busy_until[record.schedule_id] = record.at_us
         else:
             lane[record.row] = None
+
+    def _judge_turn(self, record: RunWritten) -> None:
+        """FirstComeFirstServed."""
+        line = self.waiting.setdefault(record.node, {}).setdefault(record.schedule_id, {})
+        if record.inserted and record.state == "pending":
+            if record.kind == "scheduled" and record.reason != "catch_up" and not record.not_before_us:
+                line[record.row] = None
+            return
+        first = next(iter(line), record.row)
+        plain = record.inserted or record.row in line
+        if record.state == "leased" and plain and first != record.row and record.reason != "catch_up":
+            what = f"row {record.row} of {record.schedule_id} was claimed, row {first} came before it and still waits"
+            self.report.add("FirstComeFirstServed", record, what)
+        line.pop(record.row, None)
 
     def on_kept(self, record: RunKept) -> None:
         """A row of a restored store, or at the end."""
@@ -135,3 +155,4 @@ class Lanes(Checker):
     def on_rewound(self, record: Rewound) -> None:
         """What the copy holds is told next."""
         self.open_rows.pop(record.node, None)
+        self.waiting.pop(record.node, None)

@@ -15,6 +15,7 @@ from sz_protocol.machines import execution as execution_module
 from sz_protocol.machines import run_table as run_table_module
 from sz_protocol.machines.execution import Execution
 from sz_protocol.machines.placement import Placement
+from sz_protocol.machines.pools import Pools
 from sz_protocol.machines.run_table import RunTable
 from sz_protocol.machines.run_writer import Claim, Durable, RunWriter, Save, Slice, Undone
 from sz_protocol.machines.stopping import Stopping
@@ -155,6 +156,10 @@ def _timeout_ignored(original: Any) -> Any:
     return begin
 
 
+def _deadline_anew(original: Any) -> Any:
+    return lambda run, deadline_us, now: deadline_us
+
+
 def _skip_nothing(original: Any) -> Any:
     def decide(overlap: Any, active: int, queued: bool) -> Any:
         verdict = original(overlap, active, queued)
@@ -172,6 +177,14 @@ def _pool_ignored(original: Any) -> Any:
         return True
 
     return take_slot
+
+
+def _last_come_first_served(original: Any) -> Any:
+    def wait(self: Pools, route: Any, ticket: int, row: int) -> None:
+        original(self, route, ticket, row)
+        self.lines[route].queue.rotate(1)
+
+    return wait
 
 
 def _lane_too_wide(original: Any) -> Any:
@@ -287,11 +300,21 @@ EXECUTION = (
     ),
     mutant("timeout_ignored", "nobody stops an execution at its time-out", (RunTable, "begin", _timeout_ignored)),
     mutant(
+        "deadline_counted_anew",
+        "the deadline of all attempts is counted from when a life first sees the run",
+        (run_table_module, "_left_us", _deadline_anew),
+    ),
+    mutant(
         "overlap_never_skips",
         "instants wait behind a running one although the policy says skip",
         (admission_module, "decide_overlap", _skip_nothing),
     ),
     mutant("pool_ignored", "a pool executes as many runs as come", (Placement, "take_slot", _pool_ignored)),
+    mutant(
+        "last_come_first_served",
+        "who comes last to a line goes to its head",
+        (Pools, "wait", _last_come_first_served),
+    ),
     mutant(
         "lane_too_wide",
         "one run more of each schedule executes at once than its policy says",
