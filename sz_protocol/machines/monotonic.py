@@ -2,9 +2,10 @@
 that it can rely on still does every five minutes what it is to do every five minutes.
 
 Rules: specs/scheduling.md. MONO-1 only while the time is not trusted, and only plain intervals; every other schedule
-waits. MONO-2 the k-th fire is k periods after boot on the monotonic clock, named (life, k): each has one row. MONO-3
-what fires so leaves the wall-clock cursor where it is, and marks the schedule unsettled in the same write: when the
-time is known, the instants that passed meanwhile get one row, and none of them is served a second time.
+waits. MONO-2 the k-th fire is k periods after boot on the monotonic clock, named (life, that instant): each has one
+row, and an edit of the period neither repeats nor swallows one. MONO-3 what fires so leaves the wall-clock cursor where
+it is, and marks the schedule unsettled in the same write: when the time is known, the instants that passed meanwhile
+get one row, and none of them is served a second time.
 """
 
 from enum import Enum, auto
@@ -90,6 +91,10 @@ class Ticking:
         """On the monotonic clock."""
         return self.next_k * self.period_us + self.spread_us
 
+    def counts_like(self, other: "Ticking") -> bool:
+        """Whether a number of one means the same in the other: no edit has changed the period between them."""
+        return (self.period_us, self.spread_us) == (other.period_us, other.spread_us)
+
 
 @define
 class Monotonic:
@@ -108,6 +113,9 @@ class Monotonic:
     retry_at_us: int | None = None
     flight: dict[str, Ticking] | None = None
     """What is on its way to the store, as it was before that."""
+    overtaken: bool = False
+    """Whether the time was known since that was decided: what of it did not become durable was settled by the wall
+    clock, and is not decided again."""
     outbox: list[FiringsDecided | ParkWanted | SchedulesStored] = Factory(list)
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
@@ -164,6 +172,7 @@ class Monotonic:
         self.ticking.clear()
         self.heap.clear()
         self.op = None
+        self.overtaken = self.flight is not None
         self.listing = None if now.trusted else self._first_page()
 
     def _first_page(self) -> SchedulesPage:
@@ -190,9 +199,10 @@ class Monotonic:
             return
         spread_us = spread_offset(schedule.uid, schedule.definition.spread_us)
         next_k = (now.mono_us - spread_us) // trigger.period_us + 1
-        if known is not None and (known.period_us, known.spread_us) == (trigger.period_us, spread_us):
-            next_k = known.next_k
-        self._keep(Ticking(schedule, trigger.period_us, spread_us, next_k))
+        ticking = Ticking(schedule, trigger.period_us, spread_us, next_k)
+        if known is not None and known.counts_like(ticking):
+            ticking = evolve(ticking, next_k=known.next_k)
+        self._keep(ticking)
 
     def _keep(self, ticking: Ticking) -> None:
         self.ticking[ticking.schedule.id] = ticking
@@ -244,7 +254,7 @@ class Monotonic:
         for reason, ids in parked.items():
             self.outbox.append(ParkWanted(tuple(ids), ScheduleState.PARKED, reason))
         if firings:
-            self.flight = flight
+            self.flight, self.overtaken = flight, False
             self.outbox.append(FiringsDecided(tuple(firings), monotonic=True))
 
     def _on_settled(self) -> None:
@@ -261,8 +271,9 @@ class Monotonic:
         if self.state is not MonotonicState.TICKING:
             return
         for schedule_id, ticking in flight.items():
-            if schedule_id in self.ticking:
-                self._keep(evolve(self.ticking[schedule_id], next_k=ticking.next_k))
+            known = self.ticking.get(schedule_id)
+            if known is not None and known.counts_like(ticking) and not self.overtaken:
+                self._keep(evolve(known, next_k=ticking.next_k))
         self.listing, self.op = self._first_page(), None
         if unavailable:
             self.retry_at_us = now.mono_us + self.settings.store_retry_us
@@ -275,9 +286,11 @@ def _verdicts(ticking: Ticking, k: int, term: int, now: Now) -> tuple[Verdict, .
         return now.utc_us - (now.mono_us - number * ticking.period_us)
 
     first = ticking.next_k
-    newest = Verdict(fire_us(k), nominal=f"{term}/{k}")
+    # Named by its instant, not by k: the same number of another period is another fire.
+    newest = Verdict(fire_us(k), nominal=f"{term}/{k * ticking.period_us}")
     if first == k:
         return (newest,)
     until_us = fire_us(k - 1) if k - 1 > first else None
-    folded = Verdict(fire_us(first), Outcome.SKIPPED, Reason.COALESCED, k - first, until_us, nominal=f"{term}/{first}")
+    name = f"{term}/{first * ticking.period_us}"
+    folded = Verdict(fire_us(first), Outcome.SKIPPED, Reason.COALESCED, k - first, until_us, nominal=name)
     return (folded, newest)
