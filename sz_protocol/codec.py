@@ -323,7 +323,7 @@ def as_markdown() -> str:
     """The table of all records as the specs print it, in the order of `TAGS`; nested ones without a tag at the end."""
     records = list(TAGS)
     for record in records:
-        records += [inner for inner in _nested(record) if inner not in records]
+        records += [inner for inner in dict.fromkeys(_nested(record)) if inner not in records]
     lines = ["| tag | field | value | default |", "|---|---|---|---|"]
     for record in records:
         name = f"`{TAGS[record]}`" if record in TAGS else record.__name__

@@ -174,12 +174,14 @@ class OfferedMethod:
 
 @frozen
 class HeldRun:
-    """A run that a handler has: it executes it, or keeps its result. `delivery` is the highest that it has seen."""
+    """A run that a handler has: it executes it, or keeps its result. `delivery` is the highest that it has seen.
+    Numbers begin anew with a new ledger, so the `run_id` has to be the same too ("": the handler does not say)."""
 
     row: int
     attempt: int
     delivery: int
     fence: int
+    run_id: str = ""
 
 
 @frozen
@@ -333,7 +335,8 @@ class Progress:
 
 @frozen
 class RunReport:
-    """How one execution ended, as in RunResult. `incarnation` is the life of the handler that executed it."""
+    """How one execution ended, as in RunResult. `incarnation` is the life of the handler that executed it; `run_id` as
+    in HeldRun."""
 
     row: int
     attempt: int
@@ -347,6 +350,7 @@ class RunReport:
     result: str | None = None
     error: str | None = None
     retryable: bool = True
+    run_id: str = ""
 
 
 @frozen

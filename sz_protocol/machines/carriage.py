@@ -168,7 +168,7 @@ class Carriage:
             held = session.listed.get(key)
             if lease.state is LeaseState.REPORTED:
                 session.listed.pop(key, None)
-            elif held is not None and held.fence == lease.fence:
+            elif held is not None and lease.is_of(held.fence, held.run_id):
                 del session.listed[key]
                 lease.move(held)
                 lease.delivery = max(lease.delivery, held.delivery)
@@ -255,7 +255,7 @@ class Carriage:
         for report in results.results:
             key = (report.row, report.attempt)
             lease = worker.leases.get(key)
-            if lease is not None and lease.fence == report.fence and lease.was_sent:
+            if lease is not None and lease.is_of(report.fence, report.run_id) and lease.was_sent:
                 if lease.allows(report):
                     lease.move(report)
                     ended.append(_result(lease, report, now))

@@ -16,6 +16,9 @@ from sz_protocol.kernel.events import MethodInfo, RunResult
 from sz_protocol.kernel.now import Now
 from sz_protocol.messages import DispatchedRun, HeldRun, RefuseCode, RunReport
 
+NEVER = 0, ""
+"""No attempt of this row was executed here."""
+
 
 @frozen
 class Execution:
@@ -65,13 +68,14 @@ Verdict = Begin | Adopt | Answer | Drop | TurnAway
 @define
 class Holding:
     """`executing` by row: two attempts of one run never execute at once. `ended` holds the last attempt of each row
-    that was executed, for as long as its result waits and for some time after; `fading` says until when."""
+    that was executed, and its run's id, for as long as its result waits and for some time after; `fading` says until
+    when."""
 
     slots: int
     executing: dict[int, Execution] = Factory(dict)
     exclusive: dict[int, None] = Factory(dict)
     busy: dict[str, int] = Factory(dict)
-    ended: dict[int, int] = Factory(dict)
+    ended: dict[int, tuple[int, str]] = Factory(dict)
     fading: deque[tuple[int, Key]] = Factory(deque)
     deadlines: list[tuple[int, int, int]] = Factory(list)
 
@@ -82,7 +86,9 @@ class Holding:
         execution = self.executing.get(run.row)
         if execution is not None:
             return self._judge_beside(execution, run)
-        ended = self.ended.get(run.row, 0)
+        ended, run_id = self.ended.get(run.row, NEVER)
+        if run_id and run_id != run.run_id:
+            return Begin()  # another run: a new ledger counts anew
         if run.attempt == ended:
             return Answer((run.row, run.attempt))
         if run.attempt < ended:
@@ -91,7 +97,7 @@ class Holding:
 
     def _judge_beside(self, execution: Execution, run: DispatchedRun) -> Verdict:
         attempt = execution.start.attempt
-        if run.attempt > attempt:
+        if run.attempt > attempt or run.run_id != execution.start.run_id:
             return TurnAway(RefuseCode.BUSY, stop=(run.row, attempt))
         if run.attempt < attempt:
             return Drop(f"attempt {attempt} executes already")
@@ -130,7 +136,8 @@ class Holding:
             exclusive=run.exclusive,
         )
         assert run.row not in self.executing, "ATT-3: two attempts of one run would execute at once"
-        assert run.attempt > self.ended.get(run.row, 0), "ATT-2: this attempt was executed before"
+        ended, run_id = self.ended.get(run.row, NEVER)
+        assert run.attempt > ended or run.run_id != run_id, "ATT-2: this attempt was executed before"
         self.executing[run.row] = Execution(start, run.fence, run.delivery)
         self.busy[info.method] = self.busy.get(info.method, 0) + 1
         if run.exclusive:
@@ -188,7 +195,7 @@ class Holding:
         if not self.busy[method]:
             del self.busy[method]
         self.exclusive.pop(result.row, None)
-        self.ended[result.row] = result.attempt
+        self.ended[result.row] = result.attempt, execution.start.run_id
         return RunReport(
             row=result.row,
             attempt=result.attempt,
@@ -202,11 +209,12 @@ class Holding:
             result=result.result,
             error=result.error,
             retryable=result.retryable,
+            run_id=execution.start.run_id,
         )
 
     def recall(self, report: RunReport) -> None:
         """An earlier life executed it, and its result waits."""
-        self.ended[report.row] = max(report.attempt, self.ended.get(report.row, 0))
+        self.ended[report.row] = max((report.attempt, report.run_id), self.ended.get(report.row, NEVER))
 
     def fade(self, key: Key, until_us: int) -> None:
         """Its result is acknowledged: remember it until no copy of its dispatch can be on its way."""
@@ -216,9 +224,10 @@ class Holding:
         """Let go of what was remembered for long enough."""
         while self.fading and self.fading[0][0] <= now.mono_us:
             row, attempt = self.fading.popleft()[1]
-            if self.ended.get(row) == attempt:
+            if self.ended.get(row, NEVER)[0] == attempt:
                 del self.ended[row]
 
     def held(self) -> tuple[HeldRun, ...]:
         """What executes, for a Hello."""
-        return tuple(HeldRun(e.start.row, e.start.attempt, e.delivery, e.fence) for e in self.executing.values())
+        found = ((e.start, e.delivery, e.fence) for e in self.executing.values())
+        return tuple(HeldRun(s.row, s.attempt, delivery, fence, s.run_id) for s, delivery, fence in found)

@@ -12,7 +12,7 @@ from sz_protocol.kernel.effects import CancelReason, Publish, Send, StartRun, St
 from sz_protocol.kernel.events import MethodInfo, RunResult, RunsProgressed
 from sz_protocol.kernel.now import SECOND_US, Now
 from sz_protocol.machines.handler_session import Session
-from sz_protocol.machines.holding import Adopt, Answer, Begin, Drop, Holding, TurnAway
+from sz_protocol.machines.holding import NEVER, Adopt, Answer, Begin, Drop, Holding, TurnAway
 from sz_protocol.machines.reporting import MOST_TOGETHER, Reporting
 from sz_protocol.messages import (
     Accept,
@@ -154,14 +154,16 @@ class Intake:
         info = (self.offer or {}).get(run.method)
         if info is None:
             return RefuseCode.UNKNOWN_METHOD
-        return RefuseCode.BUSY if not self.room() or self.holding.is_full(info) else None
+        # A result of another ledger's run may wait under the same numbers.
+        is_waited_for = (run.row, run.attempt) in self.reporting.files
+        return RefuseCode.BUSY if is_waited_for or not self.room() or self.holding.is_full(info) else None
 
     def on_stop(self, stop: Stop, session: Session, now: Now) -> list[Effect]:
         """Stop what executes. What is still to come must not begin; what has ended is told by its result."""
         key = stop.row, stop.attempt
         if self.holding.executes(key):
             return list(self.holding.stop(*key, stop.reason))
-        if self.holding.ended.get(stop.row, 0) < stop.attempt:
+        if self.holding.ended.get(stop.row, NEVER)[0] < stop.attempt:
             session.stop_early(key, now)
         return []
 

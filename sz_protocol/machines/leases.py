@@ -104,6 +104,11 @@ class Lease:
         """Its name on the wire."""
         return self.row, self.attempt
 
+    def is_of(self, fence: int, run_id: str) -> bool:
+        """Whether a handler that names this fence and this run means it: after the loss of a ledger another run may
+        have the same numbers."""
+        return self.fence == fence and (not run_id or not self.run_id or self.run_id == run_id)
+
     def allows(self, event: object) -> bool:
         """Whether it may go on so."""
         return allows(MOVES, self.state, event)

@@ -70,7 +70,7 @@ class Reporting:
     def held(self) -> tuple[HeldRun, ...]:
         """All that wait, for a Hello."""
         found = (filed.report for filed in self.files.values())
-        return tuple(HeldRun(report.row, report.attempt, report.delivery, report.fence) for report in found)
+        return tuple(HeldRun(r.row, r.attempt, r.delivery, r.fence, r.run_id) for r in found)
 
     # --- the outbox -------------------------------------------------------------------------------------------
 

@@ -45,6 +45,7 @@ _SCHEMA = (
         result TEXT,
         error TEXT,
         retryable INTEGER NOT NULL,
+        run_id TEXT NOT NULL,
         UNIQUE (run, attempt)
     )""",
 )

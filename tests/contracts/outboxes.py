@@ -112,6 +112,7 @@ def a_report(number: int, attempt: int = 1, **more: Any) -> RunReport:
         "result": '{"n": [1, null]}',
         "error": "ValueError: Grüße, ☃\n  at line 3",
         "retryable": False,
+        "run_id": f"{row:032x}",
     }
     return RunReport(row, attempt, **(values | more))
 

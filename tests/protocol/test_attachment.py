@@ -19,6 +19,7 @@ from sz_protocol.kernel.events import (
 from sz_protocol.kernel.now import SECOND_US, WakeReason, Wakeup
 from sz_protocol.messages import (
     Accept,
+    AckCode,
     Ask,
     Beat,
     Bye,
@@ -146,7 +147,7 @@ def test_att_1_hello_again_when_the_link_is_a_new_one() -> None:
     rig.pass_time(60)
     assert not rig.take(Hello), "nobody would hear it"
     rig.tell(LinkChanged(True))
-    assert rig.hello().executing == (HeldRun(1, 1, 1, 1001),)
+    assert rig.hello().executing == (HeldRun(1, 1, 1, 1001, f"{1:032x}"),)
 
 
 def test_att_1_a_rejected_hello_waits_as_long_as_it_is_told_to_within_reason() -> None:
@@ -356,6 +357,22 @@ def test_att_2_a_new_session_may_send_again_what_was_refused() -> None:
     rig.reject(RejectCode.UNKNOWN_SESSION)
     rig.attach(8)
     assert of_kind(rig.dispatch(a_run(2, delivery=2)), StartRuns)
+
+
+def test_att_2_another_ledgers_run_of_the_same_numbers_is_another_run() -> None:
+    """The server lost its ledger and counts anew: rows, attempts and fences may all be the same."""
+    rig = Rig()
+    rig.attach()
+    rig.dispatch(a_run(1), a_run(2))
+    rig.finish(1)
+    rig.said.clear()
+    effects = rig.dispatch(a_run(1, run_id="another"), a_run(2, run_id="another"))
+    assert of_kind(effects, CancelRun) == [CancelRun(2, 1, CancelReason.SUPERSEDED)]
+    assert refusals(rig) == [RefuseCode.BUSY] * 2, "one has a result that waits, the other executes"
+    rig.ack((1, 1), code=AckCode.STALE)
+    del rig.checks.started[1, 1]
+    again = a_run(1, fence=1002, run_id="another")
+    assert [start.run_id for order in of_kind(rig.dispatch(again), StartRuns) for start in order.runs] == ["another"]
 
 
 def test_att_3_a_higher_attempt_stops_the_older_one_and_waits_for_its_end() -> None:

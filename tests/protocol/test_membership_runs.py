@@ -487,6 +487,18 @@ def test_memb_6_another_claim_of_the_same_attempt_is_not_what_was_left(fence: in
     assert handler.stops() == [Stop(handler.session, 5, 2, CancelReason.SUPERSEDED)]
 
 
+def test_memb_6_memb_8_another_ledgers_run_of_the_same_numbers_is_not_what_was_left() -> None:
+    """A ledger that was lost counts anew; what a handler still has of the old one is another run's."""
+    desk = Desk(left=(evolve(LEFT, run_id="new"), evolve(LEFT, row=6, run_id="new")))
+    handler = Remote(desk).join(executing=(HeldRun(5, 2, 3, 77, "old"), HeldRun(6, 2, 4, 77, "new")))
+    assert desk.ends() == {(5, 2): "vanished"}
+    handler.report(DispatchedRun(6, 2, 4, 77, "", "s", "m", 0), run_id="old")
+    assert handler.acks() == [Ack(6, 2, AckCode.STALE)]
+    assert desk.ends() == {(5, 2): "vanished"}
+    handler.report(DispatchedRun(6, 2, 4, 77, "", "s", "m", 0), run_id="new")
+    assert desk.ends() == {(5, 2): "vanished", (6, 2): "succeeded"}
+
+
 def test_memb_6_silence_loses_what_was_left_at_the_end_of_a_full_lease() -> None:
     desk = Desk(left=(LEFT, evolve(LEFT, worker="other", row=6)))
     desk.advance(9.9)
