@@ -113,6 +113,8 @@ class TcpProxy:
         self.accepted = 0
         self.up, self.down = Faults(), Faults()
         self._passing: set[_Passing] = set()
+        self.tasks: TaskGroup
+        """Where a test may start what goes on beside it."""
 
     @property
     def address(self) -> str:
@@ -195,6 +197,7 @@ async def proxying(target_port: int) -> AsyncIterator[TcpProxy]:
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
     proxy.port = listener.extra(SocketAttribute.local_port)
     async with listener, anyio.create_task_group() as tasks:
+        proxy.tasks = tasks
         tasks.start_soon(proxy.serve, listener, tasks)
         yield proxy
         tasks.cancel_scope.cancel()

@@ -108,6 +108,33 @@ async def test_the_last_words_of_a_link_that_ends_arrive() -> None:
         await until(lambda: len(client.frames) == 500)
 
 
+async def test_last_words_wait_for_a_line_that_comes_back() -> None:
+    patient = Limits(leave_s=10)
+    data = bytes(100_000)
+    async with serving(limits=patient) as server, proxying(port_of(server.address)) as proxy:
+        async with connecting(proxy.address, limits=patient, retry_s=(5, 5)) as client:
+            await until(lambda: server.frames)
+            proxy.hold()
+            for _ in range(120):
+                assert client.link.send(data)
+            proxy.tasks.start_soon(heal_later, proxy)
+        # The client has ended, and its words are on their way.
+        await until(lambda: len(server.frames) == 121)
+        async with connecting(proxy.address, retry_s=(5, 5)) as client:
+            await until(lambda: len(server.frames) == 122)
+            proxy.hold()
+            for _ in range(120):
+                assert server.link.send(server.peer(), data)
+            proxy.tasks.start_soon(heal_later, proxy)
+            await server.stop()
+            await until(lambda: client.frames == [data] * 120)
+
+
+async def heal_later(proxy: TcpProxy) -> None:
+    await anyio.sleep(0.2)
+    proxy.heal()
+
+
 async def test_an_end_does_not_wait_for_a_peer_that_does_not_read() -> None:
     async with far_server() as (server, proxy), connecting(proxy.address):
         await until(lambda: server.frames)
