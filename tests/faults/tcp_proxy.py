@@ -81,8 +81,8 @@ class _Passing:
             with self.half_closed[name]:
                 await self._pump(source, target, faults)
             await target.send_eof()
-        except* (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            # A reset ends both directions, and is passed on as one.
+        except* (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+            # A reset ends both directions, and is passed on as one. (OSError: of an end to who is gone, on trio.)
             self.scope.cancel()
 
     async def _pump(self, source: ByteStream, target: ByteStream, faults: Faults) -> None:
