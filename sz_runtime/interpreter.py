@@ -10,10 +10,10 @@ from functools import cache
 
 from sz_runtime.executor import limit_thread_stalls
 
-YOUNG, MIDDLE, OLD = 5_000, 1, 10_000
+YOUNG, MIDDLE, OLD = 3_000, 1, 10_000
 """Thresholds of the garbage collector. The core's records have no cycles, so reference counting frees them; a full
 collection over a hundred thousand schedules only stalls the loop for a fifth of a second, and one of the middle
-generation over what ten young ones leave behind for 25 ms: it comes after every second one (3 ms)."""
+generation over what ten young ones leave behind for 25 ms: it comes after every second one (4 ms)."""
 
 
 M_ARENA_MAX = -8
