@@ -37,6 +37,11 @@ PAGE = SchedulesPage(limit=Settings().page_rows, states=(ScheduleState.ACTIVE,))
 TEN = stored(every(10))  # at(0) is a thousand seconds after boot: the 101st period ends at(10)
 
 
+def fire(number: int) -> str:
+    """The name of the fire that many periods after at(0): its life, and its instant on the monotonic clock."""
+    return f"{TERM}/{(1000 + 10 * number) * SECOND_US}"
+
+
 def ticking(*schedules: Schedule, seconds: float = 1.0) -> Monotonic:
     """A machine that has lost its trust in the clock and read these schedules."""
     machine = Monotonic(Settings(), Ops(TERM))
@@ -69,13 +74,13 @@ def test_mono_1_while_the_time_is_trusted_it_rests() -> None:
     assert machine.next_wakeup(at(0)) is None
 
 
-def test_mono_2_pain_24_the_kth_fire_is_k_periods_after_boot_and_named_by_life_and_k() -> None:
+def test_mono_2_pain_24_the_kth_fire_is_k_periods_after_boot_and_named_by_life_and_instant() -> None:
     machine = ticking(TEN)
     assert machine.next_wakeup(untrusted(1)) == Wakeup(untrusted(10).mono_us, WakeReason.DUE)
     assert wake(machine, 10) == []
     assert machine.outbox == [
         FiringsDecided(
-            (Firing(TEN, (Verdict(T0_US + 10 * SECOND_US, nominal=f"{TERM}/101"),), T0_US, T0_US, UNSETTLED_US),),
+            (Firing(TEN, (Verdict(T0_US + 10 * SECOND_US, nominal=fire(1)),), T0_US, T0_US, UNSETTLED_US),),
             monotonic=True,
         )
     ]
@@ -86,7 +91,7 @@ def test_mono_2_periods_that_nobody_saw_pass_share_one_row() -> None:
     wake(machine, 35)
     folded, newest = verdict(machine)
     assert (folded.outcome, folded.reason, folded.count) == (Outcome.SKIPPED, Reason.COALESCED, 2)
-    assert (folded.nominal, newest.nominal) == (f"{TERM}/101", f"{TERM}/103")
+    assert (folded.nominal, newest.nominal) == (fire(1), fire(3))
     assert (folded.fire_us, folded.until_us) == (T0_US + 10 * SECOND_US, T0_US + 20 * SECOND_US)
     assert (newest.outcome, newest.fire_us) == (None, T0_US + 30 * SECOND_US)
 
@@ -124,7 +129,7 @@ def test_mono_3_one_slice_at_a_time_is_on_its_way() -> None:
     assert machine.next_wakeup(untrusted(20)) is None
     machine.handle(FiringsSettled(monotonic=True), untrusted(20))
     wake(machine, 20)
-    assert verdict(machine)[0].nominal == f"{TERM}/102"
+    assert verdict(machine)[0].nominal == fire(2)
 
 
 def test_mono_2_what_was_undone_is_decided_again_on_fresh_rows() -> None:
@@ -139,7 +144,7 @@ def test_mono_2_what_was_undone_is_decided_again_on_fresh_rows() -> None:
     edited = evolve(TEN, rev=2)
     machine.handle(ReadDone(read.op, (edited,)), untrusted(11))
     wake(machine, 11)
-    assert verdict(machine)[0].nominal == f"{TERM}/101", "the same period"
+    assert verdict(machine)[0].nominal == fire(1), "the same period"
     assert machine.outbox[-1].firings[0].schedule == edited  # type: ignore[union-attr]
 
 
@@ -164,7 +169,7 @@ def test_an_edit_is_followed_and_keeps_the_count_of_an_unchanged_period() -> Non
     machine = ticking(TEN)
     machine.handle(SchedulesStored((evolve(TEN, rev=2),)), untrusted(12))
     wake(machine, 12)
-    assert [v.nominal for v in verdict(machine)] == [f"{TERM}/101"]
+    assert [v.nominal for v in verdict(machine)] == [fire(1)]
     machine.handle(FiringsSettled(monotonic=True), untrusted(12))
     machine.handle(SchedulesStored((stored(every(7)),)), untrusted(12))
     assert machine.next_wakeup(untrusted(12)) == Wakeup(1015 * SECOND_US, WakeReason.DUE)
