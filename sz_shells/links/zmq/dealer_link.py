@@ -10,13 +10,13 @@ import zmq
 from anyio.abc import TaskStatus
 
 from sz_runtime.ports import LinkError
-from sz_shells.links.zmq.addresses import connectable
+from sz_shells.links.zmq.addresses import connectable, is_loopback
 from sz_shells.links.zmq.curve import ClientSecurity
 from sz_shells.links.zmq.fd_socket import FdSocket
 from sz_shells.links.zmq.leaving import leave
 from sz_shells.links.zmq.limited_log import LimitedLog
 from sz_shells.links.zmq.limits import Limits
-from sz_shells.links.zmq.monitor import HANDSHAKE_FAILED, Monitor, why_failed
+from sz_shells.links.zmq.monitor import HANDSHAKE_FAILED, Happened, Monitor, why_failed
 from sz_shells.links.zmq.outbox import Outbox
 
 AT_ONCE = 64
@@ -65,6 +65,8 @@ class DealerLink:
         """Keep the connection until cancelled. Starts at once: the server may be away for days."""
         context = zmq.Context()
         failures = 0
+        if self._security is None and not is_loopback(self._address):
+            _log.warning("zmq_not_encrypted", address=self._address)
         task_status.started()
         try:
             while True:
@@ -132,11 +134,18 @@ class DealerLink:
             happened = await monitor.next()
             if happened.event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 return True
-            failed = happened.event & HANDSHAKE_FAILED
-            self.why_down = why_failed(happened) if failed else "nobody listens there"
+            self.why_down = self._why_not(happened)
             return False
         self.why_down = "no answer"
         return False
+
+    def _why_not(self, happened: Happened) -> str:
+        if not happened.event & HANDSHAKE_FAILED:
+            return "nobody listens there"
+        if happened.event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            return why_failed(happened)
+        doubt = "is the server's public key the right one?" if self._security else "does the server want a key?"
+        return f"{why_failed(happened)} ({doubt})"
 
     async def _stay_up(self, dealer: FdSocket, monitor: Monitor) -> None:
         self._socket = dealer

@@ -12,7 +12,7 @@ import zmq
 from anyio.abc import TaskStatus
 
 from sz_runtime.ports import LinkError
-from sz_shells.links.zmq.addresses import bindable
+from sz_shells.links.zmq.addresses import bindable, is_loopback
 from sz_shells.links.zmq.connections import Connection, Connections, cut
 from sz_shells.links.zmq.curve import ServerSecurity
 from sz_shells.links.zmq.fd_socket import FdSocket
@@ -73,6 +73,8 @@ class RouterLink:
     async def run(self, *, task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; starts with the address that was bound. Raises LinkError where it cannot be."""
         address = await bindable(self._address)
+        if self._security is None and not is_loopback(address):
+            _log.warning("zmq_not_encrypted", address=self._address)
         context = zmq.Context()
         async with AsyncExitStack() as ending:
             ending.push_async_callback(leave, context, self._limits.leave_s)

@@ -135,6 +135,8 @@ async def test_no_keys_and_wrong_ones_do_not_get_in(keys: Path) -> None:
             liar.sendall(raw.greeting(b"CURVE") + raw.command(b"HELLO", bytes(194)))
             await until(lambda: server.link.counts["handshake_failed"] > 3)
         assert open_one.changes == misled.changes == []
+        assert open_one.link.why_down.endswith("(does the server want a key?)")
+        assert misled.link.why_down.endswith("(is the server's public key the right one?)")
         assert client.up
         assert server.texts() == [b"hello"]
 
