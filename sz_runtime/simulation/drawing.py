@@ -84,7 +84,9 @@ def draw_plan(
     pools = tuple(dict(POOLS).items())
     plan = Plan(seed, jobs, (), nodes, settings, pools, origin_us, calm=calm)
     if calm:
-        return evolve(plan, steps=(Start("a"), Advance(length_us)))
+        # Nobody hurries these handlers: a run may wait for all of its lane before it.
+        lanes_us = max((job.definition.overlap.limit + 1) * job.behaviour.most_us for job in jobs)
+        return evolve(plan, steps=(Start("a"), Advance(length_us)), patience_us=plan.patience_us + lanes_us)
     if faults is not None:
         return _struck(evolve(plan, nodes=(NodePlan("a", "db"),)), rng, length_us, list(faults), [(0, Start("a"))])
     return _with_faults(plan, rng, length_us, edited=own)
