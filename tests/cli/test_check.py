@@ -45,7 +45,14 @@ def effective(capsys: pytest.CaptureFixture[str], *tokens: str) -> dict[str, tup
     return {row["key"].removeprefix("components."): (row["value"], row["from"]) for row in rows}
 
 
-@pytest.mark.parametrize("name", ["schema", "edge-device", "distributed"])
+def test_the_documents_edge_device_lacks_nothing_but_its_modules(capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(str(DOCUMENT / "edge-device.yaml")) == 0
+    said = capsys.readouterr()
+    assert said.out.endswith(": ok: mode autonomous, 0 schedules, 1 warning\n")
+    assert '"edge_device.handlers" cannot be found' in said.err
+
+
+@pytest.mark.parametrize("name", ["schema", "distributed"])
 def test_the_documents_configurations_pass_and_what_run_would_refuse_is_a_warning(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

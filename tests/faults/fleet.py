@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from attrs import frozen
 
-from sz_protocol.commands import Done, HandlersListed, ListHandlers, RunNow
+from sz_protocol.commands import Done, HandlersListed, ListHandlers, Refusal, RefusalCode, RunNow
 from sz_protocol.messages import Answer, Request
 from sz_runtime.config import load_config
 from sz_shells.cli.control import connected
@@ -222,7 +222,13 @@ class Fleet(Server):
 
     def run_now(self, handler: str, method: str, params: str = "{}") -> str:
         """Ask for a run; its id."""
-        done = self.ask(RunNow(handler, method, uuid4().hex, json.loads(params)))
+        key = uuid4().hex
+        done = self.ask(RunNow(handler, method, key, json.loads(params)))
+        until = time.monotonic() + 5
+        while isinstance(done, Refusal) and done.code is RefusalCode.UNKNOWN_METHOD and time.monotonic() < until:
+            # Handlers that come at one moment are told together, a little later.
+            time.sleep(0.05)
+            done = self.ask(RunNow(handler, method, key, json.loads(params)))
         assert isinstance(done, Done), done
         return done.detail
 

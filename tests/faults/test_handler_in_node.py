@@ -37,7 +37,8 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
     made = Fleet(tmp_path)
     made.configure(
-        "{id: sum, handler_id: js, method: add, params: {a: 2, b: 3}, trigger: {type: interval, seconds: 1}}"
+        "{id: sum, handler_id: js, method: add, params: {a: 2, b: 3}, trigger: {type: interval, seconds: 1}}",
+        remote="heartbeat: 200ms, lease: 15s, away_grace: 15s",
     )
     made.start()
     yield made
