@@ -32,6 +32,7 @@ AT_ONCE = 64
 RETRY_S = (0.001, 0.05)
 """How soon those that had no room are tried again: at first, and at last."""
 SWEEP_S = 0.5
+BACKLOG = 1024
 _EVENTS = zmq.EVENT_LISTENING | zmq.EVENT_ACCEPTED | zmq.EVENT_ACCEPT_FAILED | zmq.EVENT_DISCONNECTED | HANDSHAKE_FAILED
 _log = structlog.get_logger("schedulezero.zmq")
 
@@ -137,6 +138,8 @@ class RouterLink:
         self._limits.apply(socket)
         socket.router_mandatory = True
         socket.router_handover = False
+        # A restarted server is met by all its handlers at once: who finds no place here waits for a second.
+        socket.backlog = BACKLOG
         if self._security is not None:
             self._security.apply(socket)
 

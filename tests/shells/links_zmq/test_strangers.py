@@ -90,7 +90,8 @@ async def test_garbage_at_the_port_hurts_nobody() -> None:
 
 
 async def test_a_thousand_half_open_connections_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    limits = Limits(max_connections=100)
+    # With a handshake that may take long, nobody goes but for want of room.
+    limits = Limits(max_connections=100, handshake_s=120, silence_s=120)
     async with serving(limits=limits) as server, connecting(server.address) as client:
         await works(server, client, 1)
         with raw.many(server.address, 1000) as strangers:
