@@ -48,7 +48,9 @@ class FdSocket:
     async def recv_multipart(self) -> list[bytes]:
         """The next message."""
         while True:
-            await self._pause()
+            self._in_a_row += 1
+            if self._in_a_row >= BATCH:
+                await self._pause()
             parts = self.take()
             if parts is not None:
                 return parts
@@ -58,25 +60,34 @@ class FdSocket:
         """The next message if it is here already."""
         try:
             parts = self._socket.recv_multipart(_NOW)
-        except zmq.Again:
+        except zmq.ZMQError as error:
+            self._nothing(error)
             return None
-        self._wake_leader()
+        if self._leader is not None:
+            self._wake_leader()
         return parts
 
     async def recv_frames(self) -> list[zmq.Frame]:
         """The next message as frames, which know their sender's User-Id."""
+        receive = self._socket.recv
         while True:
-            await self._pause()
+            self._in_a_row += 1
+            if self._in_a_row >= BATCH:
+                await self._pause()
             try:
-                frames = [self._socket.recv(_NOW, copy=False)]
-            except zmq.Again:
+                frame = receive(_NOW, False)
+            except zmq.ZMQError as error:
+                self._nothing(error)
                 await self._wait()
-            else:
-                # A message arrives as a whole: its other frames are here.
-                while frames[-1].more:
-                    frames.append(self._socket.recv(_NOW, copy=False))
+                continue
+            frames = [frame]
+            # A message arrives as a whole: its other frames are here.
+            while frame.more:
+                frame = receive(_NOW, False)
+                frames.append(frame)
+            if self._leader is not None:
                 self._wake_leader()
-                return frames
+            return frames
 
     def send(self, parts: Sequence[bytes]) -> bool:
         """Send without waiting; False when there is no room. Raises zmq.ZMQError for whatever else is wrong."""
@@ -85,12 +96,10 @@ class FdSocket:
                 self._socket.send(part, _MORE)
             self._socket.send(parts[-1], _NOW)
         except zmq.Again:
-            self._wake_leader()
             return False
-        except zmq.ZMQError:
-            self._wake_leader()
-            raise
-        self._wake_leader()
+        finally:
+            if self._leader is not None:
+                self._wake_leader()
         return True
 
     def close(self, leave_s: float = 0.0) -> None:
@@ -104,12 +113,14 @@ class FdSocket:
 
     async def _pause(self) -> None:
         """A checkpoint now and then, before anything is taken: a message taken by a cancelled task would be lost."""
+        self._in_a_row = 0
+        await anyio.lowlevel.checkpoint()
+
+    def _nothing(self, error: zmq.ZMQError) -> None:
         if self._socket.closed:
-            raise anyio.ClosedResourceError
-        self._in_a_row += 1
-        if self._in_a_row >= BATCH:
-            self._in_a_row = 0
-            await anyio.lowlevel.checkpoint()
+            raise anyio.ClosedResourceError from error
+        if error.errno != zmq.EAGAIN:
+            raise error
 
     async def _wait(self) -> None:
         """Return when another look at the socket may pay."""
@@ -119,8 +130,8 @@ class FdSocket:
             await self._left.wait()
             return
         try:
-            # Nobody would tell us of what came in before this line.
             with anyio.CancelScope() as self._leader:
+                # Nobody would tell us of what came in before this line.
                 if self._readable():
                     await anyio.lowlevel.checkpoint()
                 else:
