@@ -105,7 +105,7 @@ class Execution:
     rng: Random
     writer: RunWriter
     state: ExecutionState = ExecutionState.IDLE
-    table: RunTable = Factory(RunTable)
+    table: RunTable = Factory(lambda self: RunTable(return_pause_us=self.settings.return_pause_us), takes_self=True)
     admission: Admission = Factory(lambda self: Admission(self.writer.ops, self.table), takes_self=True)
     stopping: Stopping = Factory(
         lambda self: Stopping(self.settings, self.rng, self.writer, self.table), takes_self=True
@@ -371,8 +371,9 @@ class Execution:
         return effects
 
     def _ignore(self, result: RunResult, now: Now) -> Effect:
-        """RUN-2: not the current attempt."""
-        self.outbox.append(ResultsSettled(((result.row, result.attempt),)))
+        """RUN-2: not the current attempt. Its worker may forget it once what was decided instead is durable."""
+        if not self.writer.is_saving(result.row):
+            self.outbox.append(ResultsSettled(((result.row, result.attempt),)))
         if self.table.ended_at_last(result.row, result.attempt, now):
             return Publish(Ignored(f"result of row {result.row}", "its outcome was recorded when it did not stop"))
         return Publish(Ignored(f"result of row {result.row}", f"attempt {result.attempt} is not executing here"))

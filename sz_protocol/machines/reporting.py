@@ -17,6 +17,8 @@ from sz_protocol.notices import OutboxRecovered, OutboxTroubled
 
 MOST_TOGETHER = 256
 """Reports in one Keep, and in one message."""
+MOST_WEIGHT = 1_000_000
+"""A report that weighs more may be too long for a frame: a server takes at least a MiB."""
 
 
 # Not frozen, as an exception: four changes a run, on the hot path.
@@ -63,7 +65,12 @@ class Reporting:
 
     def file(self, report: RunReport) -> None:
         """An execution has ended."""
-        filed = Filed(report, weigh(report))
+        weight = weigh(report)
+        if weight > MOST_WEIGHT or not (_is_text(report.result) and _is_text(report.error)):
+            # Said again for ever, it would stop all that are behind it.
+            report = evolve(report, result=None, error="what the handler left cannot be sent")
+            weight = weigh(report)
+        filed = Filed(report, weight)
         self.files[filed.key] = filed
         self.unkept[filed.key] = None
 
@@ -212,6 +219,17 @@ class Reporting:
             size += filed.weight
         if parcel:
             yield tuple(parcel)
+
+
+def _is_text(text: str | None) -> bool:
+    """Whether a frame can carry it: half a character it cannot."""
+    if text is None or text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def weigh(report: RunReport) -> int:

@@ -69,6 +69,8 @@ class RunTable:
     paced: dict[str, int] = Factory(dict)
     """Schedule -> when, on the monotonic clock, its next catch-up run may start (POLICY-6)."""
     deadlines: list[Deadline] = Factory(list)
+    return_pause_us: int = 0
+    """How long a run waits that came back unbegun; a back-off may be shorter than that, this is not."""
     open: bool = False
     """Whether runs move forward: not before the last life's runs are known (RUN-6), nor while draining."""
 
@@ -159,7 +161,7 @@ class RunTable:
             return 0
         definition = self.definitions[run.row]
         misfire = definition.misfire
-        longest_us = definition.retry.max_us
+        longest_us = max(definition.retry.max_us, self.return_pause_us)
         if not run.attempt and misfire.rate_per_s is not None:
             longest_us = int(misfire.max * SECOND_US / misfire.rate_per_s)
         return min(wait_us, longest_us)

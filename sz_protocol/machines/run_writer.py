@@ -120,6 +120,12 @@ class RunWriter:
         """Whether nothing waits for the store."""
         return not (len(self.gate) or self.readbacks or self.waiting)
 
+    def is_saving(self, row: int) -> bool:
+        """Whether what a run came to is on its way to the store."""
+        entries = (*self.gate.waiting.values(), *self.waiting, *self.readbacks.values())
+        saves = (entry for entry in entries if isinstance(entry, Save))
+        return any(completion.run.row == row for save in saves for completion in save.completions)
+
     def put(self, entry: Entry) -> None:
         """Ask the store for it."""
         op = self.ops.next()

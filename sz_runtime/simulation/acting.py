@@ -5,8 +5,12 @@ from typing import Protocol
 
 from sz_protocol.commands import Cancel, Pause, Resume, Trigger
 from sz_runtime.simulation.agenda import Agenda
+from sz_runtime.simulation.disk import SimDisk
 from sz_runtime.simulation.facts import ClockChanged, Fault, Phase
+from sz_runtime.simulation.handler_link import SimLinks
 from sz_runtime.simulation.host import Host
+from sz_runtime.simulation.meddling import meddle
+from sz_runtime.simulation.mortal import Mortal
 from sz_runtime.simulation.network import CALM, SimNetwork
 from sz_runtime.simulation.plan import Plan
 from sz_runtime.simulation.step_lines import step_to_line
@@ -20,6 +24,7 @@ from sz_runtime.simulation.steps import (
     Drain,
     DriftClock,
     Heal,
+    Meddle,
     Mend,
     Partition,
     PauseSchedule,
@@ -38,6 +43,7 @@ from sz_runtime.simulation.steps import (
 )
 from sz_runtime.simulation.store_server import Mood, StoreServer
 from sz_runtime.simulation.trace import Trace
+from sz_runtime.simulation.worker_host import WorkerHost
 
 RESTART_AT_HEAL_US = 1000
 
@@ -50,6 +56,8 @@ class Stage(Protocol):
     trace: Trace
     network: SimNetwork
     hosts: dict[str, Host]
+    workers: dict[str, WorkerHost]
+    links: SimLinks
     stores: dict[str, StoreServer]
 
 
@@ -61,11 +69,11 @@ def act(stage: Stage, step: Step) -> None:
     stage.trace.add(Fault(stage.agenda.now_us, getattr(step, "node", getattr(step, "store", "")), step_to_line(step)))
     match step:
         case Start() | Crash() | Drain() | Stall() | Rewind():
-            _to_node(stage, step)
+            _to_machine(stage, step)
         case StepClock() | DriftClock() | TrustClock():
             _to_clock(stage, step)
         case SetDisk(store, state):
-            disk = stage.stores[store].disk
+            disk = _disk(stage, store)
             disk.full, disk.sync_fails = state is DiskState.FULL, state is DiskState.FAILING
         case SetStore(store, slow, unknown, down):
             stage.stores[store].mood = Mood(slow, unknown, down)
@@ -77,14 +85,29 @@ def act(stage: Stage, step: Step) -> None:
             _mend(stage, swizzle_us)
         case SetWeather(weather):
             stage.network.weather = weather
+        case Meddle():
+            meddle(stage.links, step)
         case PauseSchedule() | ResumeSchedule() | TriggerSchedule() | CancelRuns() | Configure() | SetMethods():
             _by_person(stage, step)
         case Heal():
             heal(stage)
 
 
-def _to_node(stage: Stage, step: Start | Crash | Drain | Stall | Rewind) -> None:
-    host = stage.hosts[step.node]
+def _disk(stage: Stage, place: str) -> SimDisk:
+    """The disk of a store, or of a worker."""
+    return stage.stores[place].disk if place in stage.stores else stage.workers[place].disk
+
+
+def _machine(stage: Stage, name: str) -> Mortal:
+    """A node's or a worker's."""
+    return stage.hosts[name] if name in stage.hosts else stage.workers[name]
+
+
+def _to_machine(stage: Stage, step: Start | Crash | Drain | Stall | Rewind) -> None:
+    if isinstance(step, Rewind):
+        _rewind(stage, step)
+        return
+    host = _machine(stage, step.node)
     match step:
         case Start(by_force=by_force):
             host.start(by_force)
@@ -94,16 +117,19 @@ def _to_node(stage: Stage, step: Start | Crash | Drain | Stall | Rewind) -> None
             host.arm(step)
         case Drain(grace_us=grace_us, restart_us=restart_us):
             host.drain(grace_us, restart_us)
-        case Rewind(us=us, restart_us=restart_us):
-            for other in stage.hosts.values():
-                if other.node.store == host.node.store:
-                    other.crash(restart_us, "rewind")
-            stage.stores[host.node.store].crash()
-            stage.stores[host.node.store].rewind(stage.agenda.now_us - us)
+
+
+def _rewind(stage: Stage, step: Rewind) -> None:
+    store = stage.hosts[step.node].node.store
+    for other in stage.hosts.values():
+        if other.node.store == store:
+            other.crash(step.restart_us, "rewind")
+    stage.stores[store].crash()
+    stage.stores[store].rewind(stage.agenda.now_us - step.us)
 
 
 def _to_clock(stage: Stage, step: StepClock | DriftClock | TrustClock) -> None:
-    host = stage.hosts[step.node]
+    host = _machine(stage, step.node)
     clock, now_us = host.clock, stage.agenda.now_us
     before_us, drift_before_ppm = clock.now(now_us).utc_us, clock.drift_ppm
     match step:
@@ -116,7 +142,7 @@ def _to_clock(stage: Stage, step: StepClock | DriftClock | TrustClock) -> None:
     note_clock(stage, host, before_us, drift_before_ppm)
 
 
-def note_clock(stage: Stage, host: Host, before_us: int, drift_before_ppm: int) -> None:
+def note_clock(stage: Stage, host: Mortal, before_us: int, drift_before_ppm: int) -> None:
     """Write down that a clock is not what it was, and let the node's timer follow it."""
     now_us = stage.agenda.now_us
     reading = host.clock.now(now_us)
@@ -145,6 +171,9 @@ def _by_person(
     stage: Stage,
     step: PauseSchedule | ResumeSchedule | TriggerSchedule | CancelRuns | Configure | SetMethods,
 ) -> None:
+    if isinstance(step, SetMethods):
+        _machine(stage, step.node).set_methods(step.without)
+        return
     host = stage.hosts[step.node]
     match step:
         case PauseSchedule(schedule_id=schedule_id):
@@ -160,8 +189,6 @@ def _by_person(
                 host.ask(Cancel(run_id))
         case Configure(jobs=jobs):
             host.configure(tuple(stage.plan.jobs[index] for index in jobs))
-        case SetMethods(without=without):
-            host.set_methods(without)
 
 
 def heal(stage: Stage) -> None:
@@ -171,7 +198,9 @@ def heal(stage: Stage) -> None:
     for server in stage.stores.values():
         server.disk.full = server.disk.sync_fails = False
         server.mood = Mood()
-    for host in stage.hosts.values():
+    for worker in stage.workers.values():
+        worker.disk.full = worker.disk.sync_fails = False
+    for host in (*stage.hosts.values(), *stage.workers.values()):
         host.armed.clear()
         before_us, drift_before_ppm = host.clock.now(stage.agenda.now_us).utc_us, host.clock.drift_ppm
         host.clock.drift(stage.agenda.now_us, 0)
@@ -179,8 +208,8 @@ def heal(stage: Stage) -> None:
         note_clock(stage, host, before_us, drift_before_ppm)
         host.set_methods(())
         host.let_go()
-    for name in holders(stage.hosts.values()):
-        stage.agenda.after(RESTART_AT_HEAL_US, stage.hosts[name].start)
+    for name in (*holders(stage.hosts.values()), *stage.workers):
+        stage.agenda.after(RESTART_AT_HEAL_US, _machine(stage, name).start)
     stage.trace.add(Phase(stage.agenda.now_us, "", "healed"))
 
 

@@ -97,6 +97,10 @@ class SimDisk:
             keep += 1
         del durable[:keep]
 
+    def wipe(self, name: str) -> None:
+        """The file is gone."""
+        self._files.pop(name, None)
+
     def entries(self, name: str) -> list[Any]:
         """What a reader of the file sees, in order."""
         file = self._file(name)

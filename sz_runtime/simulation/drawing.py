@@ -1,6 +1,6 @@
 """From a seed to a plan: configuration, workload and faults. Every tenth seed is calm."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from random import Random
 
 from attrs import evolve
@@ -10,8 +10,10 @@ from sz_protocol.kernel.now import HOUR_US, MINUTE_US, SECOND_US
 from sz_protocol.settings import Settings
 from sz_runtime.simulation.network import draw_weather
 from sz_runtime.simulation.plan import ORIGIN_UTC_US, Job, NodePlan, Plan
+from sz_runtime.simulation.planned import Planned, as_steps
 from sz_runtime.simulation.steps import (
     NODE_POINTS,
+    STORE_POINTS,
     Advance,
     CancelRuns,
     Configure,
@@ -24,7 +26,6 @@ from sz_runtime.simulation.steps import (
     Mend,
     Partition,
     PauseSchedule,
-    Point,
     ResumeSchedule,
     Rewind,
     SetDisk,
@@ -34,12 +35,12 @@ from sz_runtime.simulation.steps import (
     Stall,
     StallKind,
     Start,
-    Step,
     StepClock,
     TriggerSchedule,
     TrustClock,
 )
 from sz_runtime.simulation.streams import stream
+from sz_runtime.simulation.worker_drawing import enlist
 from sz_runtime.simulation.workload import POOLS, draw_duration, draw_job, with_behaviour
 
 ORIGINS_UTC_US = (
@@ -51,10 +52,6 @@ ORIGINS_UTC_US = (
 )
 CALM_EVERY = 10
 HEALING_US = 90 * SECOND_US
-
-Planned = list[tuple[int, Step]]
-"""Steps with the true time of each."""
-
 
 Fault = Callable[[Random, Plan, int], Planned]
 """Draws the steps of one fault that begins at a time."""
@@ -86,10 +83,12 @@ def draw_plan(
     if calm:
         # Nobody hurries these handlers: a run may wait for all of its lane before it.
         lanes_us = max((job.definition.overlap.limit + 1) * job.behaviour.most_us for job in jobs)
-        return evolve(plan, steps=(Start("a"), Advance(length_us)), patience_us=plan.patience_us + lanes_us)
+        plan = evolve(plan, steps=(Start("a"), Advance(length_us)), patience_us=plan.patience_us + lanes_us)
+        return enlist(plan) if own and faults is None else plan
     if faults is not None:
         return _struck(evolve(plan, nodes=(NodePlan("a", "db"),)), rng, length_us, list(faults), [(0, Start("a"))])
-    return _with_faults(plan, rng, length_us, edited=own)
+    plan = _with_faults(plan, rng, length_us, edited=own)
+    return enlist(plan) if own else plan
 
 
 def draw_settings(rng: Random) -> Settings:
@@ -143,18 +142,6 @@ def _struck(plan: Plan, rng: Random, length_us: int, kinds: list[Fault], planned
     return evolve(plan, steps=(*steps, Heal()), settle_us=_settle_us(plan, planned))
 
 
-def as_steps(planned: Iterable[tuple[int, Step]], length_us: int) -> tuple[Step, ...]:
-    """The steps in the order of their times (ties in the order given), with the time between them."""
-    steps: list[Step] = []
-    now_us = 0
-    for at_us, step in sorted(planned, key=lambda item: item[0]):
-        if at_us > now_us:
-            steps.append(Advance(at_us - now_us))
-            now_us = at_us
-        steps.append(step)
-    return (*steps, Advance(max(length_us - now_us, 1)))
-
-
 def _settle_us(plan: Plan, planned: Planned) -> int:
     """How long healed nodes may take: time-outs, back-offs and queues, and a clock that was ahead to be caught up."""
     misfires = [job.definition.misfire for job in plan.jobs]
@@ -179,7 +166,7 @@ def _furthest_ahead_us(planned: Planned) -> int:
 
 def crashes(rng: Random, plan: Plan, at_us: int) -> Planned:
     """Kills, some of them between two particular things."""
-    point = rng.choice(tuple(Point)) if rng.random() < 0.7 else None
+    point = rng.choice(NODE_POINTS + STORE_POINTS) if rng.random() < 0.7 else None
     restart_us = draw_duration(rng, SECOND_US // 100, 40 * SECOND_US)
     return [(at_us, Crash("a", point, restart_us, power=rng.random() < 0.2))]
 

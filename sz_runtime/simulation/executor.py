@@ -181,6 +181,7 @@ class SimExecutor:
         retryable: bool = True,
     ) -> None:
         execution = self.running.pop(key)
+        reason = str(reason)
         self.diary.ended(execution.start, self._pool(execution.start), outcome.value, reason)
         ended_us = self.clock.now(self.agenda.now_us).utc_us
         self._hand_in(RunResult(*key, outcome, reason, execution.started_utc_us, ended_us, result, error, retryable))
@@ -188,7 +189,7 @@ class SimExecutor:
     def _refuse(self, start: StartRun) -> None:
         """The method has gone since the node decided."""
         now_us = self.clock.now(self.agenda.now_us).utc_us
-        key, reason = (start.row, start.attempt), Reason.UNKNOWN_METHOD
+        key, reason = (start.row, start.attempt), Reason.UNKNOWN_METHOD.value
         self._hand_in(RunResult(*key, Outcome.FAILED, reason, now_us, now_us, error="no such method", retryable=False))
 
     def _hand_in(self, result: RunResult) -> None:

@@ -207,6 +207,8 @@ class RunWritten(Noted):
     decided_us: int
     before_state: str
     before_attempt: int
+    worker: str
+    """The remote handler that the current attempt is claimed for."""
 
 
 @frozen

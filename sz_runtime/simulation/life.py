@@ -5,22 +5,22 @@ back through the agenda, never re-entrantly. Between any two of these the node c
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from attrs import Factory, define
 
-from sz_protocol.kernel.effects import CancelRun, Effect, Publish, Read, Reply, StartRuns, Stop, Write
-from sz_protocol.kernel.events import Event, RunsFinished, Woke
-from sz_protocol.kernel.machine import Machine
-from sz_protocol.kernel.now import SECOND_US, Now, WakeReason
+from sz_protocol.attaching import Keep
+from sz_protocol.kernel.effects import CancelRun, Publish, Read, Reply, Send, StartRuns, Stop, Write
+from sz_protocol.kernel.events import RunsFinished, Woke
+from sz_protocol.kernel.now import SECOND_US, Now, WakeReason, Wakeup
 from sz_protocol.notices import RunsRecorded, SteppedDown
 from sz_runtime.simulation.agenda import Agenda
 from sz_runtime.simulation.clock import SimClock
 from sz_runtime.simulation.executor import HostedExecutor
-from sz_runtime.simulation.facts import Answered, BacklogEnded, NodeRaised, Spun, Told, WakeupStale
+from sz_runtime.simulation.facts import Answered, BacklogEnded, NodeRaised, Spun, WakeupStale
 from sz_runtime.simulation.steps import Point
-from sz_runtime.simulation.store import AbandonedStore
+from sz_runtime.simulation.telling import told
 from sz_runtime.simulation.trace import Trace
 
 TURN_US = 20
@@ -35,7 +35,25 @@ POINT_OF: dict[type[Any], Point] = {
     Read: Point.READ,
     StartRuns: Point.START,
     CancelRun: Point.CANCEL,
+    Keep: Point.KEEP,
+    Send: Point.SEND,
 }
+
+
+Outlets = Mapping[type[Any], Callable[[Any], None]]
+"""Where effects go that leave the process: to the store, over a link."""
+
+
+class Living(Protocol):
+    """The machine of a node, or of a worker: what they are told and order differs, how they are driven does not."""
+
+    def handle(self, event: Any, now: Now) -> list[Any]:
+        """Take one fact."""
+        ...
+
+    def next_wakeup(self, now: Now) -> Wakeup | None:
+        """When it wants to be woken."""
+        ...
 
 
 class Owner(Protocol):
@@ -63,26 +81,38 @@ class Life:
     agenda: Agenda
     trace: Trace
     clock: SimClock
-    machine: Machine
-    store: AbandonedStore
+    machine: Living
     executor: HostedExecutor
+    outlets: Outlets
     over: bool = False
     frozen_until_us: int = 0
     replaced: bool = False
     """Whether it knows that another node has taken its store."""
     steps: int = 0
-    inbox: deque[Event] = Factory(deque)
-    held: list[Effect] = Factory(list)
+    inbox: deque[Any] = Factory(deque)
+    held: list[Any] = Factory(list)
     """Effects that a stall keeps from being performed."""
     _armed_at_us: int | None = None
     _armed: int = 0
     _streak: int = 0
     _idle_wakes: int = 0
     _idle_since_us: int = 0
+    _perform_by: dict[type[Any], Callable[[Any], None]] = Factory(dict)
+
+    def __attrs_post_init__(self) -> None:
+        submit = self.executor.submit
+        self._perform_by = {
+            **self.outlets,
+            StartRuns: submit,
+            CancelRun: submit,
+            Publish: self._tell,
+            Reply: self._reply,
+            Stop: self._stop,
+        }
 
     # --- events in --------------------------------------------------------------------------------------------
 
-    def take(self, events: Sequence[Event]) -> None:
+    def take(self, events: Sequence[Any]) -> None:
         """Handle these, now or when the node stands still no more."""
         if self.over:
             return
@@ -112,7 +142,7 @@ class Life:
 
     # --- one step ---------------------------------------------------------------------------------------------
 
-    def _step(self, event: Event) -> None:
+    def _step(self, event: Any) -> None:
         if isinstance(event, RunsFinished) and self.owner.struck(Point.RESULT):
             if not self.over:
                 self.inbox.appendleft(event)
@@ -128,7 +158,7 @@ class Life:
         if not self.over:
             self._perform(effects, now)
 
-    def _watch_spin(self, event: Event, effects: list[Effect]) -> None:
+    def _watch_spin(self, event: Any, effects: list[Any]) -> None:
         """A node that is woken again and again, at once, without anything to do, burns its machine."""
         since_us, self._idle_since_us = self._idle_since_us, self.agenda.now_us
         if effects or not isinstance(event, Woke) or self.agenda.now_us - since_us >= SPIN_US:
@@ -139,31 +169,24 @@ class Life:
             self.trace.add(Spun(self.agenda.now_us, self.name, self._idle_wakes))
             self.owner.raised()
 
-    def _perform(self, effects: list[Effect], now: Now) -> None:
+    def _perform(self, effects: list[Any], now: Now) -> None:
         for place, effect in enumerate(effects):
             kind = type(effect)
             point = POINT_OF.get(kind)
             if point is not None and self.owner.struck(point):
                 self.held = effects[place:]
                 return
-            PERFORM[kind](self, effect)
+            self._perform_by[kind](effect)
             if self.over:
                 return
         self._arm(now)
-
-    def _to_store(self, effect: Write | Read) -> None:
-        self.store.submit(effect)
-
-    def _to_executor(self, effect: StartRuns | CancelRun) -> None:
-        self.executor.submit(effect)
 
     def _tell(self, effect: Publish) -> None:
         notice = effect.notice
         if isinstance(notice, RunsRecorded):
             return  # The store's own records say more.
         self.replaced = self.replaced or isinstance(notice, SteppedDown)
-        about, detail = _about(notice)
-        self.trace.add(Told(self.agenda.now_us, self.name, type(notice).__name__, about, detail))
+        self.trace.add(told(self.agenda.now_us, self.name, notice))
 
     def _reply(self, effect: Reply) -> None:
         reply = effect.answer
@@ -228,23 +251,3 @@ class Life:
             self.owner.raised()
             return
         self._wake(number)
-
-
-PERFORM: dict[type[Any], Callable[[Life, Any], None]] = {
-    Write: Life._to_store,
-    Read: Life._to_store,
-    StartRuns: Life._to_executor,
-    CancelRun: Life._to_executor,
-    Publish: Life._tell,
-    Reply: Life._reply,
-    Stop: Life._stop,
-}
-"""What is done with each effect."""
-
-
-def _about(notice: object) -> tuple[str, str]:
-    """Whom a notice concerns and what it says, as text."""
-    about = getattr(notice, "schedule_id", getattr(notice, "what", ""))
-    names = ("attempt", "outcome", "reason", "step_us", "held", "detail", "term")
-    parts = [f"{name}={getattr(notice, name)}" for name in names if getattr(notice, name, None) not in (None, "")]
-    return str(about), " ".join(parts)

@@ -70,8 +70,8 @@ class SimNetwork:
         """The place is gone; what arrives there falls on the floor."""
         self._receivers.pop(place, None)
 
-    def send(self, sender: str, to: str, payload: bytes) -> None:
-        """One datagram. Never fails; whether and when it arrives is the network's secret."""
+    def send(self, sender: str, to: str, payload: bytes) -> int:
+        """One datagram, and its number. Never fails; whether and when it arrives is the network's secret."""
         self._sent += 1
         number, copies = self._sent, 1
         if self.rng.random() < self.weather.loss:
@@ -81,6 +81,7 @@ class SimNetwork:
         self.trace.add(MessageSent(self.agenda.now_us, sender, to, number, len(payload), copies))
         for _ in range(copies):
             self.agenda.after(self.delay_us(), self._arrive, sender, to, number, payload)
+        return number
 
     def _arrive(self, sender: str, to: str, number: int, payload: bytes) -> None:
         receive = self._receivers.get(to)

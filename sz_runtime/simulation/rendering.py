@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 from attrs import fields
 
 from sz_protocol.durations import format_duration
-from sz_protocol.records import CLAIMS_PER_TERM
 from sz_runtime.simulation import facts as f
 from sz_runtime.simulation.plan import Plan
+from sz_runtime.simulation.rows import number
+from sz_runtime.simulation.worker_rendering import render_worker
 
 
 def render(record: f.Noted, plan: Plan) -> str | None:
@@ -21,6 +22,8 @@ def render(record: f.Noted, plan: Plan) -> str | None:
 def _text(record: f.Noted, plan: Plan) -> str | None:
     match record:
         case f.Fault() | f.Weighed() | f.Committed() | f.RunKept() | f.ScheduleKept() | f.BacklogEnded(endless=False):
+            return None
+        case f.MessageSent() | f.MessageDelivered():
             return None
         case f.RunWritten():
             return _run(record)
@@ -50,6 +53,8 @@ def _run(record: f.RunWritten) -> str:
     parts = [f"wrote {what} {state}", f"row {number(record.row)}"]
     if record.attempt:
         parts.append(f"attempt {record.attempt}")
+    if record.worker and record.state == "leased":
+        parts.append(f"for {record.worker}")
     if record.losses:
         parts.append(f"losses {record.losses}")
     if record.covers:
@@ -70,7 +75,7 @@ def _execution(record: f.ExecutionStarted | f.ExecutionEnded | f.CancelAsked) ->
             return f"handler asked to stop ({record.reason}), {row}"
 
 
-def _plain(record: f.Noted) -> str:
+def _plain(record: f.Noted) -> str | None:
     """What needs little wording."""
     match record:
         case f.TermTaken(holder=holder, term=term):
@@ -97,13 +102,10 @@ def _plain(record: f.Noted) -> str:
             return f"lost write {op} of {writer}{' (torn)' if torn else ''}"
         case f.Rewound(to_us=to_us):
             return f"was restored from the copy made at {to_us / 1e6:.6f}"
+    if type(record).__module__ != f.__name__:
+        return render_worker(record)
     words = [f"{field.name}={getattr(record, field.name)}" for field in fields(type(record))[2:]]
     return " ".join([type(record).__name__, *words])
-
-
-def number(row: int) -> str:
-    """The address of a row, as term and claim."""
-    return f"{row // CLAIMS_PER_TERM}.{row % CLAIMS_PER_TERM}"
 
 
 def clock(utc_us: int) -> str:

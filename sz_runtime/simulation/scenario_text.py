@@ -13,30 +13,33 @@ Indented lines beginning with `>` are the golden trace of the line above them; `
 """
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from attrs import Factory, define, evolve, fields
 
+from sz_protocol.attaching import AttachmentSettings
 from sz_protocol.definition import Definition
 from sz_protocol.definition_wire import DefinitionError, definition_from_wire, definition_to_wire
 from sz_protocol.durations import format_duration, parse_duration
 from sz_protocol.kernel.now import SECOND_US
 from sz_protocol.settings import Settings
 from sz_runtime.simulation.behaviour import Behaviour
-from sz_runtime.simulation.plan import Job, NodePlan, Plan
+from sz_runtime.simulation.plan import HANDLER, Job, NodePlan, Plan, WorkerPlan
 from sz_runtime.simulation.step_lines import ScenarioError, line_to_step, step_to_line
-from sz_runtime.simulation.steps import Step
+from sz_runtime.simulation.steps import ANY_MACHINE, SetDisk, Step
 
 GOLDEN = re.compile(r"\s+>")
 FINISH = "finish"
 """The last line of a scenario: heal, settle, count."""
-HEAD = ("seed", "calm", "origin", "settings", "pool", "node", "job", "first", "settle", "patience")
-HANDLER = "sim"
-"""The handler of a job that names none; its method is then the schedule's id."""
-
+HEAD = (
+    *("seed", "calm", "origin", "settings", "attachment", "pool", "node", "worker", "job", "first", "settle"),
+    "patience",
+)
 _CHANCES = ("fails", "hangs", "stubborn", "unstorable", "poison", "fatal")
+_WORDS = ("takes", *_CHANCES, "concurrency", "pool", "here")
 
 
 # --- to text -------------------------------------------------------------------------------------------------
@@ -59,19 +62,30 @@ def head_lines(plan: Plan) -> list[str]:
         lines.append(f"settle {format_duration(plan.settle_us)}")
     if plan.patience_us != usual.patience_us:
         lines.append(f"patience {format_duration(plan.patience_us)}")
-    lines += [f"settings {name}={value}" for name, value in _odd_settings(plan.settings)]
+    lines += [f"settings {name}={value}" for name, value in _odd(plan.settings, Settings())]
+    lines += [f"attachment {name}={value}" for name, value in _odd(plan.attachment, AttachmentSettings())]
     lines += [f"pool {name} {size}" for name, size in plan.pools]
     lines += [f"node {node.name} store {node.store}{' remote' if node.remote else ''}" for node in plan.nodes]
+    lines += [_worker_line(worker) for worker in plan.workers]
     lines += [_job_line(job) for job in plan.jobs]
     if plan.first_jobs is not None:
         lines.append(f"first {' '.join(map(str, plan.first_jobs)) or 'nothing'}")
     return lines
 
 
-def _odd_settings(settings: Settings) -> list[tuple[str, Any]]:
-    usual = Settings()
-    pairs = [(field.name, getattr(settings, field.name)) for field in fields(Settings)]
+def _odd(settings: Any, usual: Any) -> list[tuple[str, Any]]:
+    """The settings that are not as usual."""
+    pairs = [(field.name, getattr(settings, field.name)) for field in fields(type(settings))]
     return [(name, value) for name, value in pairs if value != getattr(usual, name)]
+
+
+def _worker_line(worker: WorkerPlan) -> str:
+    words = [f"worker {worker.name} slots {worker.slots}"]
+    words += [f"id {worker.id}"] if worker.id else []
+    words += [f"at {' '.join(worker.servers)}"] if worker.servers else []
+    words += [f"tags {' '.join(f'{name}={value}' for name, value in worker.tags.items())}"] if worker.tags else []
+    words += [f"has {' '.join(worker.has) or 'nothing'}"] if worker.has is not None else []
+    return " ".join(words + ["volatile"] * worker.volatile)
 
 
 def _job_line(job: Job) -> str:
@@ -93,6 +107,8 @@ def _behaviour_words(job: Job) -> str:
         words.append(f"concurrency {b.concurrency}")
     if job.pool != "default":
         words.append(f"pool {job.pool}")
+    if job.here:
+        words.append("here yes")
     return " ".join(words)
 
 
@@ -111,13 +127,23 @@ class Draft:
     settings: Settings = Factory(Settings)
     pools: dict[str, int] = Factory(dict)
     nodes: list[NodePlan] = Factory(list)
+    workers: list[WorkerPlan] = Factory(list)
+    attachment: AttachmentSettings = Factory(AttachmentSettings)
     jobs: list[Job] = Factory(list)
     steps: list[Step] = Factory(list)
     rest: dict[str, Any] = Factory(dict)
 
     def plan(self) -> Plan:
         """The plan that was described."""
-        plan = Plan(self.seed, tuple(self.jobs), tuple(self.steps), settings=self.settings, **self.rest)
+        plan = Plan(
+            self.seed,
+            tuple(self.jobs),
+            tuple(self.steps),
+            settings=self.settings,
+            workers=tuple(self.workers),
+            attachment=self.attachment,
+            **self.rest,
+        )
         if self.nodes:
             plan = evolve(plan, nodes=tuple(self.nodes))
         if self.pools:
@@ -166,19 +192,26 @@ def _read_line(draft: Draft, line: str) -> None:
             draft.rest["patience_us"] = parse_duration(rest)
         case "settings":
             draft.settings = _read_settings(draft.settings, rest)
+        case "attachment":
+            draft.attachment = _read_settings(draft.attachment, rest)
         case "pool":
             name, size = rest.split()
             draft.pools[name] = int(size)
         case "node":
             draft.nodes.append(_read_node(rest))
+        case "worker":
+            draft.workers.append(_read_worker(rest))
         case "job":
             draft.jobs.append(_read_job(rest))
         case "first":
             draft.rest["first_jobs"] = tuple(int(word) for word in rest.split() if word != "nothing")
 
 
-def _read_settings(settings: Settings, rest: str) -> Settings:
-    known = [field.name for field in fields(Settings)]
+S = TypeVar("S", Settings, AttachmentSettings)
+
+
+def _read_settings(settings: S, rest: str) -> S:
+    known = [field.name for field in fields(type(settings))]
     for word in rest.split():
         name, _, value = word.partition("=")
         if name not in known:
@@ -193,6 +226,29 @@ def _read_node(rest: str) -> NodePlan:
     if match is None:
         raise ScenarioError('a node is written "node NAME store NAME" or "node NAME store NAME remote"')
     return NodePlan(match[1], match[2], match[3] is not None)
+
+
+_WORKER = re.compile(
+    r"(?P<name>[\w.\-]+)(?: slots (?P<slots>\d+))?(?: id (?P<id>[\w.\-]+))?(?: at (?P<at>[\w.\- ]+?))?"
+    r"(?: tags (?P<tags>\w+=\w+(?: \w+=\w+)*))?(?: has (?P<has>[\w.\- ]+?))?(?P<volatile> volatile)?"
+)
+
+
+def _read_worker(rest: str) -> WorkerPlan:
+    match = _WORKER.fullmatch(rest)
+    if match is None:
+        raise ScenarioError('a worker is written "worker NAME slots N id ID at NODES tags A=B has SCHEDULES volatile"')
+    found = match.groupdict()
+    has = None if found["has"] is None else tuple(word for word in found["has"].split() if word != "nothing")
+    return WorkerPlan(
+        found["name"],
+        int(found["slots"] or 16),
+        found["id"] or "",
+        tuple((found["at"] or "").split()),
+        dict(pair.split("=") for pair in (found["tags"] or "").split()),
+        has,
+        found["volatile"] is not None,
+    )
 
 
 def _read_job(rest: str) -> Job:
@@ -223,22 +279,35 @@ def _read_behaviour(job: Job, words: list[str]) -> Job:
             behaviour = evolve(behaviour, concurrency=int(value))
         elif word == "pool":
             job = evolve(job, pool=value)
+        elif word == "here":
+            job = evolve(job, here=value == "yes")
         else:
-            raise ScenarioError(f"job {job.definition.id}: {word!r} is none of takes, {', '.join(_CHANCES)}, pool")
+            raise ScenarioError(
+                f"job {job.definition.id}: {word!r} is none of takes, {', '.join(_CHANCES)}, concurrency, pool, here"
+            )
     return evolve(job, behaviour=behaviour)
 
 
 def _check(plan: Plan) -> None:
     """Names that steps use have to exist."""
-    nodes = {node.name: None for node in plan.nodes}
-    stores = {node.store: None for node in plan.nodes}
+    nodes = [node.name for node in plan.nodes]
+    workers = [worker.name for worker in plan.workers]
+    stores = list(dict.fromkeys(node.store for node in plan.nodes))
     pools = dict(plan.pools)
     for job in plan.jobs:
         if job.pool not in pools:
             raise ScenarioError(f"job {job.definition.id}: there is no pool {job.pool!r}; there are {', '.join(pools)}")
+    for worker in plan.workers:
+        for name in worker.servers:
+            _know("node", name, nodes, f"worker {worker.name}")
     for step in plan.steps:
-        node, store = getattr(step, "node", None), getattr(step, "store", None)
-        if node is not None and node not in nodes:
-            raise ScenarioError(f'"{step_to_line(step)}": there is no node {node!r}; there are {", ".join(nodes)}')
-        if store is not None and store not in stores:
-            raise ScenarioError(f'"{step_to_line(step)}": there is no store {store!r}; there are {", ".join(stores)}')
+        line = f'"{step_to_line(step)}"'
+        if hasattr(step, "node"):
+            _know("node", step.node, nodes + workers if isinstance(step, ANY_MACHINE) else nodes, line)
+        if hasattr(step, "store"):
+            _know("store", step.store, stores + workers if isinstance(step, SetDisk) else stores, line)
+
+
+def _know(what: str, name: str, known: Sequence[str], where: str) -> None:
+    if name not in known:
+        raise ScenarioError(f"{where}: there is no {what} {name!r}; there are {', '.join(known)}")

@@ -9,7 +9,7 @@ from sz_protocol.definition import MisfirePolicy
 from sz_protocol.durations import format_duration, parse_duration
 from sz_runtime.simulation.network import CALM, Weather
 from sz_runtime.simulation.steps import (
-    NODE_POINTS,
+    HOLDING_POINTS,
     Advance,
     CancelRuns,
     Configure,
@@ -19,6 +19,8 @@ from sz_runtime.simulation.steps import (
     Drain,
     DriftClock,
     Heal,
+    Meddle,
+    Meddling,
     Mend,
     Partition,
     PauseSchedule,
@@ -59,7 +61,7 @@ def step_to_line(step: Step) -> str:
             return _clock_line(step)
         case SetDisk() | SetStore():
             return _store_line(step)
-        case Partition() | Cut() | Mend() | SetWeather():
+        case Partition() | Cut() | Mend() | SetWeather() | Meddle():
             return _network_line(step)
         case _:
             return _person_line(step)
@@ -99,12 +101,14 @@ def _store_line(step: SetDisk | SetStore) -> str:
             return f"store {store} {' '.join(words) or 'ok'}"
 
 
-def _network_line(step: Partition | Cut | Mend | SetWeather) -> str:
+def _network_line(step: Partition | Cut | Mend | SetWeather | Meddle) -> str:
     match step:
         case Partition(groups):
             return "partition " + " | ".join(" ".join(group) for group in groups)
         case Cut(sender, to):
             return f"cut {sender} -> {to}"
+        case Meddle(kind, sender, to):
+            return f"{kind} {sender} -> {to}"
         case Mend(swizzle_us):
             return "mend" + (f" within {format_duration(swizzle_us)}" if swizzle_us else "")
         case SetWeather(weather):
@@ -178,8 +182,8 @@ def _signed_us(text: str) -> int:
 
 def _stall(found: Found) -> Step:
     point = _point(found)
-    if point is not None and point not in NODE_POINTS:
-        raise ScenarioError(f"a node can be held up at: {', '.join(NODE_POINTS)}")
+    if point is not None and point not in HOLDING_POINTS:
+        raise ScenarioError(f"a process can be held up at: {', '.join(HOLDING_POINTS)}")
     return Stall(found["node"], StallKind(found["kind"]), _us(found["us"]), point)
 
 
@@ -234,6 +238,10 @@ _LINES: list[tuple[str, Callable[[Found], Step]]] = [
         lambda f: Partition(tuple(tuple(group.split()) for group in f["groups"].split("|"))),
     ),
     (rf"cut (?P<sender>{_NAME}) -> (?P<to>{_NAME})", lambda f: Cut(f["sender"], f["to"])),
+    (
+        rf"(?P<kind>{'|'.join(Meddling)}) (?P<sender>{_NAME}) -> (?P<to>{_NAME})",
+        lambda f: Meddle(Meddling(f["kind"]), f["sender"], f["to"]),
+    ),
     (rf"mend(?: within (?P<us>{_TIME}))?", lambda f: Mend(_us(f["us"]) if f["us"] else 0)),
     (r"weather (?P<calm>calm)", lambda f: SetWeather(CALM)),
     (r"weather (?P<words>\w+=[\d.e+-]+(?: \w+=[\d.e+-]+)*)", _weather),
@@ -261,7 +269,7 @@ _PATTERNS = [(re.compile(pattern), build) for pattern, build in _LINES]
 
 VERBS = (
     *("advance", "start", "crash", "drain", "pause", "stall", "suspend", "rewind", "clock", "disk", "store"),
-    *("partition", "cut", "mend", "weather", "ask", "configure", "methods", "heal"),
+    *("partition", "cut", "mend", "weather", "ask", "configure", "methods", *Meddling, "heal"),
 )
 
 

@@ -12,9 +12,10 @@ from sz_runtime.simulation.network import Weather
 
 
 class Point(StrEnum):
-    """Where in a node's work a crash or a stall can strike exactly. The first five are between a check and its effect
-    in the node, the others in its store: before it applies a round of writes, before it syncs, when it has synced,
-    and when its answer has not yet been handed over."""
+    """Where in the work of a node or a worker a crash or a stall can strike exactly. The first five, and before a
+    message is sent or a result kept, lie between a check and its effect; the others in the store (the outbox): before
+    it applies a round of writes, before it syncs, when it has synced, and when its answer has not yet been handed
+    over."""
 
     WRITE = "before write"
     READ = "before read"
@@ -25,9 +26,16 @@ class Point(StrEnum):
     SYNC = "before sync"
     SYNCED = "after sync"
     ANSWER = "before answer"
+    KEEP = "before keep"
+    SEND = "before send"
 
 
 NODE_POINTS = (Point.WRITE, Point.READ, Point.START, Point.CANCEL, Point.RESULT)
+STORE_POINTS = (Point.COMMIT, Point.SYNC, Point.SYNCED, Point.ANSWER)
+WORKER_POINTS = (Point.START, Point.CANCEL, Point.RESULT, Point.KEEP, Point.SEND)
+OUTBOX_POINTS = (Point.SYNC, Point.SYNCED)
+HOLDING_POINTS = (*NODE_POINTS, Point.KEEP, Point.SEND)
+"""Where somebody can be held up: between a check and its effect."""
 
 
 @frozen
@@ -224,10 +232,31 @@ class SetMethods:
     without: tuple[str, ...] = ()
 
 
+class Meddling(StrEnum):
+    """NOISE: bytes that are no message, or a message of theirs with a few bytes changed. REPLAY: one of their earlier
+    messages once more. FORGE: results of runs that the sender does not execute, or in somebody else's name."""
+
+    NOISE = "noise"
+    REPLAY = "replay"
+    FORGE = "forge"
+
+
+@frozen
+class Meddle:
+    """Somebody puts a frame on the link between a worker and a server, as if `sender` had sent it."""
+
+    kind: Meddling
+    sender: str
+    to: str
+
+
 @frozen
 class Heal:
     """Everything is put right: network, disks, clocks, handlers; dead nodes are started."""
 
+
+ANY_MACHINE = (Start, Crash, Drain, Stall, StepClock, DriftClock, TrustClock, SetMethods)
+"""What can be done to a worker as well as to a node."""
 
 Step = (
     Advance
@@ -251,5 +280,6 @@ Step = (
     | CancelRuns
     | Configure
     | SetMethods
+    | Meddle
     | Heal
 )

@@ -15,8 +15,7 @@ from sz_protocol.kernel.now import DAY_US, SECOND_US
 from sz_protocol.settings import Settings
 from sz_protocol.triggers import Cron, Date, Interval, Trigger
 from sz_runtime.simulation.behaviour import Behaviour
-from sz_runtime.simulation.plan import ORIGIN_UTC_US, Job, NodePlan, Plan
-from sz_runtime.simulation.scenario_text import HANDLER
+from sz_runtime.simulation.plan import HANDLER, ORIGIN_UTC_US, Job, NodePlan, Plan
 from sz_runtime.simulation.steps import (
     NODE_POINTS,
     Advance,

@@ -7,11 +7,14 @@ from typing import Any
 from attrs import fields, has
 
 DEEPEST = 6
+REMEMBERED = ("settled", "settled_before")
+"""Fields whose size is bounded by a constant of their own, far above what a simulated run can fill."""
 
 
 def weigh(machine: Any, depth: int = 0, seen: dict[int, None] | None = None) -> int:
     """The entries of all containers that the machine's own records reach. Frozen records inside containers count as
-    one entry each; machines and bookkeepers (attrs classes that are fields) are looked into, shared ones once."""
+    one entry each; machines and bookkeepers (attrs classes that are fields) are looked into, shared ones once; what is
+    only `REMEMBERED` is not counted."""
     seen = {} if seen is None else seen
     if id(machine) in seen:
         return 0
@@ -20,4 +23,5 @@ def weigh(machine: Any, depth: int = 0, seen: dict[int, None] | None = None) -> 
         return len(machine)
     if depth > DEEPEST or not has(type(machine)):
         return 0
-    return sum(weigh(getattr(machine, field.name), depth + 1, seen) for field in fields(type(machine)))
+    kept = [field.name for field in fields(type(machine)) if field.name not in REMEMBERED]
+    return sum(weigh(getattr(machine, name), depth + 1, seen) for name in kept)

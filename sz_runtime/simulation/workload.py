@@ -15,8 +15,7 @@ from sz_protocol.definition import (
 from sz_protocol.kernel.now import DAY_US, MINUTE_US, SECOND_US
 from sz_protocol.triggers import AnyOf, Cron, Date, EveryNth, Except, Interval, Trigger
 from sz_runtime.simulation.behaviour import Behaviour
-from sz_runtime.simulation.plan import Job
-from sz_runtime.simulation.scenario_text import HANDLER
+from sz_runtime.simulation.plan import HANDLER, Job
 
 CRONS = ("* * * * *", "*/2 * * * *", "*/10 * * * * *", "5,7,30 * * * * *", "*/7 * * * * *", "0-20/4 * * * * *")
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata")

@@ -24,6 +24,7 @@ from sz_runtime.simulation.disk import SimDisk
 from sz_runtime.simulation.drawing import draw_plan
 from sz_runtime.simulation.executor import HostedExecutor
 from sz_runtime.simulation.facts import Noted, Phase, RunKept, Weighed
+from sz_runtime.simulation.handler_link import SimLinks
 from sz_runtime.simulation.host import Host, NodeFactory, Surroundings
 from sz_runtime.simulation.network import SimNetwork
 from sz_runtime.simulation.plan import NodePlan, Plan
@@ -32,6 +33,7 @@ from sz_runtime.simulation.store_server import StoreServer
 from sz_runtime.simulation.streams import stream
 from sz_runtime.simulation.trace import Trace
 from sz_runtime.simulation.weight import weigh
+from sz_runtime.simulation.worker_host import WorkerHost
 from sz_runtime.simulation.written import kept
 
 WEIGH_EVERY_US = 60_000_000
@@ -84,9 +86,14 @@ class World:
     agenda: Agenda = Factory(Agenda)
     trace: Trace = Factory(lambda self: Trace(self.keep), takes_self=True)
     hosts: dict[str, Host] = Factory(dict)
+    workers: dict[str, WorkerHost] = Factory(dict)
     stores: dict[str, StoreServer] = Factory(dict)
     network: SimNetwork = Factory(
         lambda self: SimNetwork(self.agenda, self.trace, stream(self.plan.seed, "network")), takes_self=True
+    )
+    links: SimLinks = Factory(
+        lambda self: SimLinks(self.agenda, self.network, self.trace, stream(self.plan.seed, "meddling")),
+        takes_self=True,
     )
     watch: Watch = Factory(
         lambda self: Watch(self.plan, self.trace, Report(self.stop_at_first), self.families), takes_self=True
@@ -101,11 +108,28 @@ class World:
                 server = StoreServer(node.store, agenda, self.trace, rng, disk)
                 server.reached = self._store_reached(node.store)
                 self.stores[node.store] = server
-        around = Surroundings(plan, agenda, self.trace, self.network, self.stores, self.make_node, self.make_executor)
+        around = Surroundings(
+            plan, agenda, self.trace, self.network, self.links, self.stores, self.make_node, self.make_executor
+        )
         chosen = range(len(plan.jobs)) if plan.first_jobs is None else plan.first_jobs
         jobs = tuple(plan.jobs[index] for index in chosen)
         for node in plan.nodes:
-            self.hosts[node.name] = Host(node, around, SimClock(plan.origin_utc_us), jobs=jobs)
+            clock = SimClock(plan.origin_utc_us)
+            self.hosts[node.name] = Host(
+                name=node.name, agenda=agenda, trace=self.trace, clock=clock, node=node, around=around, jobs=jobs
+            )
+        for worker in plan.workers:
+            self.workers[worker.name] = WorkerHost(
+                name=worker.name,
+                agenda=agenda,
+                trace=self.trace,
+                clock=SimClock(plan.origin_utc_us),
+                worker=worker,
+                around=around,
+                disk=SimDisk(stream(plan.seed, "disk", worker.name)),
+            )
+        if plan.workers:
+            self.links.attach(list(self.hosts), list(self.workers))
 
     def _store_reached(self, store: str) -> Callable[[str], None]:
         def reached(point: str) -> None:
@@ -150,12 +174,15 @@ class World:
         for name, server in self.stores.items():
             for record in kept(self.agenda.now_us, name, server.tables):
                 self.trace.add(record)
+        for worker in self.workers.values():
+            worker.show_outbox()
         self.trace.add(Phase(self.agenda.now_us, "", "end"))
         self.watch.finish()
 
     def result(self) -> Result:
         """What has come of it so far."""
-        stats = {"steps": sum(host.steps for host in self.hosts.values()), "records": self.trace.count}
+        machines = (*self.hosts.values(), *self.workers.values())
+        stats = {"steps": sum(machine.steps for machine in machines), "records": self.trace.count}
         stats |= {"simulated_s": self.agenda.now_us // 1_000_000, **self.watch.stats()}
         return Result(
             self.plan.seed,
@@ -171,4 +198,8 @@ class World:
             if host.life is not None:
                 unfinished = len(host.server.tables.unfinished)
                 self.trace.add(Weighed(self.agenda.now_us, host.name, weigh(host.life.machine), unfinished))
+        for worker in self.workers.values():
+            if worker.life is not None:
+                weight = weigh(worker.life.machine)
+                self.trace.add(Weighed(self.agenda.now_us, worker.name, weight, worker.executing))
         self.agenda.after(WEIGH_EVERY_US, self._weigh)

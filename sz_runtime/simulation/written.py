@@ -78,6 +78,7 @@ def _run_written(at_us: int, store: str, writer: str, op: int, before: Run | Non
         run.decided_us,
         "" if before is None else before.state,
         0 if before is None else before.attempt,
+        run.worker,
     )
 
 

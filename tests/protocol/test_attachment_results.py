@@ -1,12 +1,18 @@
 """ATT-5: results are kept before they are sent, are sent until they are acknowledged, and are never lost silently."""
 
+from typing import Any
+
+import pytest
+
 from sz_protocol.attaching import AttachmentSettings, Forget, Keep, KeepFailed, Kept
+from sz_protocol.codec import decode, encode
 from sz_protocol.kernel.effects import Stop
 from sz_protocol.kernel.events import LinkChanged, RunsFinished, StopRequested
 from sz_protocol.kernel.now import SECOND_US
 from sz_protocol.machines.reporting import MOST_TOGETHER
-from sz_protocol.messages import AckCode, Bye, Dispatch, RejectCode, Results
+from sz_protocol.messages import TO_HANDLER_SERVER, AckCode, Bye, Dispatch, RejectCode, Results
 from sz_protocol.notices import Ignored, OutboxRecovered, OutboxTroubled, ResultsLeft
+from sz_protocol.records import Outcome
 from tests.protocol.attachment_rig import Rig, a_report, a_result, a_run, of_kind
 
 
@@ -70,6 +76,23 @@ def test_att_5_a_new_session_gets_everything_that_is_not_acknowledged() -> None:
     assert [held.row for held in hello.unacked] == [8, 9, 1]
     rig.welcome(hello, session=8)
     assert rows(rig.take(Results)) == [[8, 9, 1]]
+
+
+@pytest.mark.parametrize(
+    "left", [{"error": "half a character: \ud83d"}, {"result": '"\udc00"'}, {"result": "x" * (4 << 20)}]
+)
+def test_what_no_frame_can_carry_does_not_stop_the_results_behind_it(left: dict[str, Any]) -> None:
+    rig = Rig(settings=AttachmentSettings(window=1))
+    rig.attach()
+    rig.dispatch(a_run(1), a_run(2))
+    rig.finish(1, outcome=Outcome.FAILED if "error" in left else Outcome.SUCCEEDED, **left)
+    rig.finish(2)
+    (results,) = rig.take(Results)
+    (report,) = results.results
+    assert (report.row, report.result, report.error) == (1, None, "what the handler left cannot be sent")
+    assert decode(encode(results), TO_HANDLER_SERVER) == results
+    rig.ack((1, 1))
+    assert rows(rig.take(Results)) == [[2]]
 
 
 def test_no_more_than_a_window_is_on_its_way() -> None:

@@ -2,14 +2,18 @@
 
 from attrs import Factory, define
 
+from sz_runtime.simulation.checkers.attached import Attached
 from sz_runtime.simulation.checkers.base import Checker, Oracle, Report, Violation
 from sz_runtime.simulation.checkers.calm import Calm
+from sz_runtime.simulation.checkers.carrying import Carrying
 from sz_runtime.simulation.checkers.fencing import Fencing
 from sz_runtime.simulation.checkers.firing import Firing
 from sz_runtime.simulation.checkers.health import Health
 from sz_runtime.simulation.checkers.lanes import Lanes
+from sz_runtime.simulation.checkers.listening import Routes
 from sz_runtime.simulation.checkers.liveness import Liveness
 from sz_runtime.simulation.checkers.policies import Policies
+from sz_runtime.simulation.checkers.rejoining import Rejoining
 from sz_runtime.simulation.checkers.running import Running
 from sz_runtime.simulation.checkers.sometimes import Sometimes
 from sz_runtime.simulation.checkers.timing import Timing
@@ -27,7 +31,10 @@ FAMILIES: tuple[type[Checker], ...] = (
     Lanes,
     Fencing,
     Health,
+    Carrying,
+    Attached,
     Liveness,
+    Rejoining,
     Calm,
     Sometimes,
 )
@@ -45,11 +52,17 @@ class Watch:
 
     def __attrs_post_init__(self) -> None:
         oracle = Oracle(self.plan)
+        if self.plan.workers:
+            # Before all others: they ask it.
+            self._listen(oracle.fleet.routes())
         for family in self.families:
             checker = family(self.report, oracle)
             self.checkers.append(checker)
-            for kind, listener in checker.routes().items():
-                self.trace.listen(kind, listener)
+            self._listen(checker.routes())
+
+    def _listen(self, routes: Routes) -> None:
+        for kind, listener in routes.items():
+            self.trace.listen(kind, listener)
 
     def finish(self) -> None:
         """The trace has ended: what was promised for the end is due."""

@@ -1,15 +1,14 @@
 """What every checker has: it listens to records of the trace, and reports what must not be."""
 
-from collections.abc import Callable
-from typing import Any
-
 from attrs import Factory, define, frozen
 
 from sz_protocol.definition import Definition
 from sz_protocol.definition_wire import definition_hash
 from sz_protocol.policy import spread_offset
+from sz_runtime.simulation.checkers.fleet import Fleet
+from sz_runtime.simulation.checkers.listening import Routes
 from sz_runtime.simulation.facts import Noted
-from sz_runtime.simulation.plan import Job, Plan
+from sz_runtime.simulation.plan import Job, Plan, WorkerPlan
 
 MOST_PER_INVARIANT = 5
 """How many violations of one invariant are kept: the first ones tell the story."""
@@ -63,14 +62,19 @@ class Oracle:
     """Every job that a schedule has in this plan."""
     _by_schedule: dict[str, list[Definition]] = Factory(dict)
     stores: dict[str, str] = Factory(dict)
-    """The store of each node."""
+    """The store of each node, and that of each worker's servers."""
+    workers: dict[str, WorkerPlan] = Factory(dict)
+    fleet: Fleet = Factory(lambda self: Fleet(self.plan, self.workers, self.stores), takes_self=True)
 
     def __attrs_post_init__(self) -> None:
         for job in self.plan.jobs:
             self.definitions[definition_hash(job.definition).hex()] = job.definition
             self.jobs.setdefault(job.definition.id, []).append(job)
             self._by_schedule.setdefault(job.definition.id, []).append(job.definition)
-        self.stores = {node.name: node.store for node in self.plan.nodes}
+        self.stores.update({node.name: node.store for node in self.plan.nodes})
+        for worker in self.plan.workers:
+            self.workers[worker.name] = worker
+            self.stores[worker.name] = self.stores[self.plan.servers_of(worker)[0]]
 
     def of_schedule(self, schedule_id: str) -> list[Definition]:
         """Every definition that the schedule has in this plan."""
@@ -84,9 +88,6 @@ class Oracle:
 def spread_of(definition: Definition) -> int:
     """The stable offset of a schedule (its uid is its id)."""
     return spread_offset(definition.id, definition.spread_us)
-
-
-Routes = dict[type[Noted], Callable[[Any], None]]
 
 
 @define

@@ -3,7 +3,8 @@
 from attrs import Factory, define
 
 from sz_protocol.kernel.now import SECOND_US
-from sz_runtime.simulation.checkers.base import Checker, Routes, spread_of
+from sz_runtime.simulation.checkers.base import Checker, spread_of
+from sz_runtime.simulation.checkers.listening import Routes
 from sz_runtime.simulation.facts import ExecutionStarted, RunWritten, SchedulePut
 
 LATEST_US = SECOND_US // 10

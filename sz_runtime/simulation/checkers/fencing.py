@@ -2,7 +2,8 @@
 
 from attrs import Factory, define
 
-from sz_runtime.simulation.checkers.base import Checker, Routes
+from sz_runtime.simulation.checkers.base import Checker
+from sz_runtime.simulation.checkers.listening import Routes
 from sz_runtime.simulation.facts import Committed, Rewound, TermTaken
 
 

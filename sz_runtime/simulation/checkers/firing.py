@@ -8,7 +8,8 @@ from sz_protocol.definition import Definition
 from sz_protocol.kernel.now import SECOND_US
 from sz_protocol.records import UNSETTLED_US
 from sz_protocol.triggers import CannotAdvance, fires_between, next_fire
-from sz_runtime.simulation.checkers.base import Checker, Routes, spread_of
+from sz_runtime.simulation.checkers.base import Checker, spread_of
+from sz_runtime.simulation.checkers.listening import Routes
 from sz_runtime.simulation.facts import (
     Committed,
     CursorMoved,

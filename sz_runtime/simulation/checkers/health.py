@@ -3,7 +3,8 @@ MemoryBounded."""
 
 from attrs import Factory, define, evolve
 
-from sz_runtime.simulation.checkers.base import Checker, Routes
+from sz_runtime.simulation.checkers.base import Checker
+from sz_runtime.simulation.checkers.listening import Routes
 from sz_runtime.simulation.facts import (
     Answered,
     Asked,
@@ -20,6 +21,7 @@ from sz_runtime.simulation.facts import (
     WakeupStale,
     Weighed,
 )
+from sz_runtime.simulation.worker_facts import WorkerStopped
 
 BASE_OBJECTS = 400
 OBJECTS_PER_JOB = 60
@@ -49,6 +51,7 @@ class Health(Checker):
             Answered: self.on_answered,
             NodeCrashed: self.on_gone,
             NodeStopped: self.on_stopped,
+            WorkerStopped: self.on_stopped,
             CursorMoved: self.on_cursor,
             CancelAsked: self.on_cancel,
             ExecutionEnded: self.on_ended,
@@ -120,16 +123,17 @@ class Health(Checker):
         else:
             self.asked_to_stop.pop((record.node, record.row, record.attempt), None)
 
-    def on_stopped(self, record: NodeStopped) -> None:
+    def on_stopped(self, record: NodeStopped | WorkerStopped) -> None:
         """DrainWaits: who stops in order lets handlers end, or asks them to."""
+        drained = isinstance(record, WorkerStopped) or record.why == "drained"
         for ended in self.killed:
             asked = (ended.node, ended.row, ended.attempt) in self.asked_to_stop
-            if record.why == "drained" and (ended.node, ended.at_us) == (record.node, record.at_us) and not asked:
+            if drained and (ended.node, ended.at_us) == (record.node, record.at_us) and not asked:
                 what = f"row {ended.row} of {ended.schedule_id} was executing and not asked to stop"
                 self.report.add("DrainWaits", record, what)
         self.on_gone(record)
 
-    def on_gone(self, record: NodeCrashed | NodeStopped) -> None:
+    def on_gone(self, record: NodeCrashed | NodeStopped | WorkerStopped) -> None:
         """Nobody answers any more: whoever asked finds the connection closed."""
         for key in [key for key in self.open if key[0] == record.node]:
             del self.open[key]

@@ -4,7 +4,8 @@ FirstComeFirstServed."""
 from attrs import Factory, define
 
 from sz_protocol.policy import lane_width
-from sz_runtime.simulation.checkers.base import Checker, Routes
+from sz_runtime.simulation.checkers.base import Checker
+from sz_runtime.simulation.checkers.listening import Routes
 from sz_runtime.simulation.facts import (
     ExecutionEnded,
     ExecutionStarted,
@@ -27,6 +28,10 @@ class Lanes(Checker):
 
     executing: dict[tuple[str, int, str], dict[tuple[int, int], str]] = Factory(dict)
     """(node, incarnation, schedule) -> (row, attempt) -> pool."""
+    remote: dict[tuple[str, int], list[tuple[tuple[str, int, str], int]]] = Factory(dict)
+    """(store, row) -> executions of it by workers."""
+    let_go: dict[str, dict[tuple[str, int, int, int], None]] = Factory(dict)
+    """Schedule -> executions by workers that go on although their row has moved on."""
     open_rows: dict[str, dict[str, dict[int, None]]] = Factory(dict)
     """Store -> schedule -> rows that are not over."""
     used: dict[tuple[str, int, str], int] = Factory(dict)
@@ -89,6 +94,8 @@ class Lanes(Checker):
         key = (record.node, record.incarnation, record.schedule_id)
         lane = self.executing.setdefault(key, {})
         lane[record.row, record.attempt] = record.pool
+        if record.node in self.oracle.workers:
+            self.remote.setdefault((self.oracle.stores[record.node], record.row), []).append((key, record.attempt))
         if len(lane) > self.widths.get(record.schedule_id, len(lane)):
             what = f"{len(lane)} runs of {record.schedule_id} execute at once: {sorted(lane)}"
             self.report.add("OverlapRespected", record, what)
@@ -105,6 +112,8 @@ class Lanes(Checker):
         pool = self.executing.get(key, {}).pop((record.row, record.attempt), None)
         if pool is not None:
             self.used[record.node, record.incarnation, pool] -= 1
+        place = record.node, record.incarnation, record.row, record.attempt
+        self.let_go.get(record.schedule_id, {}).pop(place, None)
         self.busy_until[record.schedule_id] = record.at_us
 
     # --- SkipHasCause -----------------------------------------------------------------------------------------
@@ -116,10 +125,13 @@ class Lanes(Checker):
             executing = [others for key, others in self.executing.items() if key[2] == record.schedule_id]
             since_us = max(self.busy_until.get(record.schedule_id, 0), self.doubtful_at.get(record.node, 0))
             rested_us = record.at_us - since_us
-            if not lane and not any(executing) and rested_us > self.slack_us:
+            active = lane or any(executing) or self.let_go.get(record.schedule_id)
+            if not active and rested_us > self.slack_us:
                 what = f"{record.schedule_id}@{record.fire_us} was skipped for {record.reason}, nothing was active"
                 self.report.add("SkipHasCause", record, what)
         self._judge_turn(record)
+        if record.state != "leased":
+            self._let_go(record)
         if record.state == "done":
             if lane.pop(record.row, 0) is None:
                 self.busy_until[record.schedule_id] = record.at_us
@@ -139,6 +151,14 @@ class Lanes(Checker):
             what = f"row {record.row} of {record.schedule_id} was claimed, row {first} came before it and still waits"
             self.report.add("FirstComeFirstServed", record, what)
         line.pop(record.row, None)
+
+    def _let_go(self, record: RunWritten) -> None:
+        """What workers may still be executing of this row holds no place in its lane any more."""
+        for key, attempt in self.remote.pop((record.node, record.row), ()):
+            pool = self.executing.get(key, {}).pop((record.row, attempt), None)
+            if pool is not None:
+                self.used[key[0], key[1], pool] -= 1
+                self.let_go.setdefault(record.schedule_id, {})[key[0], key[1], record.row, attempt] = None
 
     def on_kept(self, record: RunKept) -> None:
         """A row of a restored store, or at the end."""

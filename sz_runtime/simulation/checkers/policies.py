@@ -8,7 +8,8 @@ from sz_protocol.kernel.now import SECOND_US
 from sz_protocol.policy import grace_of, lane_width
 from sz_protocol.records import run_key
 from sz_protocol.triggers import nominal_key
-from sz_runtime.simulation.checkers.base import Checker, Routes, spread_of
+from sz_runtime.simulation.checkers.base import Checker, spread_of
+from sz_runtime.simulation.checkers.listening import Routes
 from sz_runtime.simulation.facts import (
     CancelAsked,
     ClockChanged,

@@ -1,10 +1,11 @@
-"""Runs and attempts: AckImpliesDurable, CompleteOnce, ResultFence, AttemptMonotonic, AtMostOnceNeverRestarts,
-RetryWithinPolicy, CancelledNeverDone, LossIsVisible."""
+"""Runs and attempts: AckImpliesDurable, OneLeasePerRun, CompleteOnce, ResultFence, AttemptMonotonic,
+AtMostOnceNeverRestarts, RetryWithinPolicy, CancelledNeverDone, LossIsVisible."""
 
 from attrs import Factory, define, evolve
 
 from sz_protocol.definition import Semantics
-from sz_runtime.simulation.checkers.base import Checker, Routes
+from sz_runtime.simulation.checkers.base import Checker
+from sz_runtime.simulation.checkers.listening import Routes
 from sz_runtime.simulation.facts import (
     ExecutionEnded,
     ExecutionStarted,
@@ -18,7 +19,7 @@ from sz_runtime.simulation.facts import (
 
 REASONS = {
     "failed": ("error", "timeout", "deadline", "unstorable_result", "unknown_method", "invalid_params"),
-    "cancelled": ("requested", "superseded", "shutdown", "retired"),
+    "cancelled": ("requested", "superseded", "shutdown", "retired", "cut_off"),
     "lost": ("crashed",),
 }
 """What may be said of outcomes that end an execution, or its prospect."""
@@ -33,12 +34,15 @@ class Row:
     outcome: str
     attempt: int
     fence: int
+    worker: str = ""
     failures: int = 0
     losses: int = 0
     claims: dict[tuple[int, int], int] = Factory(dict)
     """(attempt, fence) of every durable claim -> the store's term then."""
     started: dict[int, str] = Factory(dict)
-    """Attempt -> how its execution ended ("" while it goes on)."""
+    """Attempt -> how its execution ended ("" while it goes on),"""
+    executed_by: dict[int, tuple[str, int]] = Factory(dict)
+    """and which life of which node or worker executed it."""
     best_fence: int = 0
     killed_at: int = -1
     killed_in: int = 0
@@ -86,6 +90,8 @@ class Running(Checker):
             self.report.add("AttemptMonotonic", record, what)
         if record.state == "leased":
             row.claims[record.attempt, record.fence] = self.terms.get(record.node, 0)
+        if record.failures > row.failures and row.started.get(record.attempt) not in ("failed", "cancelled"):
+            self._judge_failure(record, row)
         if record.state == "done":
             self._judge_outcome(record, row)
             if self.terms.get(record.node, 0) == row.killed_in:
@@ -93,6 +99,7 @@ class Running(Checker):
                 row.killed_at = -1
         row.state, row.outcome, row.attempt = record.state, record.outcome, record.attempt
         row.fence, row.failures, row.losses = record.fence, record.failures, record.losses
+        row.worker = record.worker
 
     def _judge_outcome(self, record: RunWritten, row: Row) -> None:
         """ResultFence: an outcome that speaks of an execution must be that of the current attempt."""
@@ -109,6 +116,13 @@ class Running(Checker):
         if not record.inserted and record.attempt != record.before_attempt:
             self.report.add("ResultFence", record, f"{what} for attempt {record.attempt}, not {record.before_attempt}")
 
+    def _judge_failure(self, record: RunWritten, row: Row) -> None:
+        """ResultFence: what counts as a failure has failed, or was to be stopped."""
+        if record.state == "pending" and not record.inserted:
+            told = _told(row.started.get(record.attempt))
+            what = f"row {record.row} of {record.schedule_id}, attempt {record.attempt}, counts as failed, but {told}"
+            self.report.add("ResultFence", record, what)
+
     # --- executions -------------------------------------------------------------------------------------------
 
     def on_started(self, record: ExecutionStarted) -> None:
@@ -117,15 +131,18 @@ class Running(Checker):
         what = f"row {record.row} of {record.schedule_id}, attempt {record.attempt}"
         row = self.rows.get((store, record.row))
         claimed_in = None if row is None else row.claims.get((record.attempt, record.fence))
-        if row is None or claimed_in is None:
-            self.report.add("AckImpliesDurable", record, f"{what} was executed without a durable claim")
-            if row is None:
+        if record.node in self.oracle.workers:
+            if not self._judge_claim(record, row, what):
                 return
-        elif claimed_in != self.terms.get(store, 0):
+        elif row is not None and claimed_in is not None and claimed_in != self.terms.get(store, 0):
             # Its node was replaced between claim and start and does not know it yet. Nobody can stop that; the fence
             # that it carries is older than its successor's, so that whoever is asked to act can tell.
             self.report.count("stale start")
             return
+        if row is None or claimed_in is None:
+            self.report.add("AckImpliesDurable", record, f"{what} was executed without a durable claim")
+            if row is None:
+                return
         else:
             self._judge_start(record, row, what)
         if record.attempt in row.started or record.attempt < max(row.started, default=0):
@@ -135,6 +152,21 @@ class Running(Checker):
         self._judge_restart(record, row, what)
         row.best_fence = max(row.best_fence, record.fence)
         row.started[record.attempt] = ""
+        row.executed_by[record.attempt] = (record.node, record.incarnation)
+
+    def _judge_claim(self, record: ExecutionStarted, row: Row | None, what: str) -> bool:
+        """OneLeasePerRun: a worker begins what is claimed for it at this moment, unless nobody could have told it;
+        whether this start is to be judged any further."""
+        held = row is not None and (row.state, row.attempt, row.fence) == ("leased", record.attempt, record.fence)
+        if held and row is not None and row.worker == self.oracle.workers[record.node].handler_id:
+            return True
+        excuse = self.oracle.fleet.excuse(record)
+        if excuse:
+            self.report.count("stale start of a worker")
+        else:
+            now = "is not known" if row is None else f"is {row.state}, attempt {row.attempt} for {row.worker or '-'}"
+            self.report.add("OneLeasePerRun", record, f"{what} was begun by {record.node}; the row {now}")
+        return False
 
     def _judge_start(self, record: ExecutionStarted, row: Row, what: str) -> None:
         """No other life has taken over since the claim: then the row has to be as it was claimed."""
@@ -146,9 +178,13 @@ class Running(Checker):
 
     def _judge_restart(self, record: ExecutionStarted, row: Row, what: str) -> None:
         definitions = self.oracle.of_schedule(record.schedule_id)
-        gone = [attempt for attempt, how in row.started.items() if how in ("", "killed")]
+        gone = [attempt for attempt, how in row.started.items() if how in ("", "killed", "succeeded")]
         if definitions and all(d.semantics is Semantics.AT_MOST_ONCE for d in definitions) and gone:
-            self.report.add("AtMostOnceNeverRestarts", record, f"{what} began after attempt {gone[-1]} vanished")
+            self.report.add(
+                "AtMostOnceNeverRestarts",
+                record,
+                f"{what} began after attempt {gone[-1]} {_told(row.started[gone[-1]])}",
+            )
         if definitions and row.failures >= max(d.retry.attempts for d in definitions):
             self.report.add("RetryWithinPolicy", record, f"{what} began after {row.failures} failures")
         if row.losses >= self.oracle.plan.settings.loss_limit:
@@ -159,9 +195,12 @@ class Running(Checker):
         row = self.rows.get((self.oracle.stores[record.node], record.row))
         if row is None:
             return
-        if record.attempt in row.started:
-            row.started[record.attempt] = record.how
-        if record.how == "killed" and row.state != "done" and row.attempt == record.attempt:
+        if row.executed_by.get(record.attempt) != (record.node, record.incarnation):
+            return
+        row.started[record.attempt] = record.how
+        # What vanishes with a worker, its server has to find out: see `carrying`.
+        here = record.node not in self.oracle.workers
+        if here and record.how == "killed" and row.state != "done" and row.attempt == record.attempt:
             row.killed_at, row.killed_in = record.at_us, self.terms.get(self.oracle.stores[record.node], 0)
 
     # --- restored and dropped rows, the end -------------------------------------------------------------------

@@ -3,7 +3,8 @@ budget of seeds has to reach at least once."""
 
 from attrs import define
 
-from sz_runtime.simulation.checkers.base import Checker, Routes
+from sz_runtime.simulation.checkers.base import Checker
+from sz_runtime.simulation.checkers.listening import Routes
 from sz_runtime.simulation.facts import (
     Answered,
     CancelAsked,

@@ -3,7 +3,8 @@
 from attrs import Factory, define
 
 from sz_protocol.kernel.now import SECOND_US
-from sz_runtime.simulation.checkers.base import Checker, Routes, spread_of
+from sz_runtime.simulation.checkers.base import Checker, spread_of
+from sz_runtime.simulation.checkers.listening import Routes
 from sz_runtime.simulation.facts import (
     ClockChanged,
     ExecutionStarted,
@@ -181,6 +182,7 @@ class Timing(Checker):
         if waits is None or record.node in self.touched:
             return
         not_before_us, writer = waits
-        if writer == record.node and record.utc_us < not_before_us:
+        own = writer == record.node or (record.node in self.oracle.workers and writer not in self.touched)
+        if own and record.utc_us < not_before_us:
             what = f"row {record.row} began {not_before_us - record.utc_us} us before its back-off was over"
             self.report.add("RetryNotEarly", record, what)

@@ -1,0 +1,212 @@
+"""The server's side of remote handlers: CreditNotExceeded, AckImpliesDurable, LostOnlyAfterLease, TwinNeverSteals,
+NothingRepeatedThatStillRuns, ExclusiveEndsInTime, StopObeyed, LossIsVisible."""
+
+from attrs import Factory, define
+
+from sz_runtime.simulation.checkers.base import Checker
+from sz_runtime.simulation.checkers.fleet import Hand, Lease
+from sz_runtime.simulation.checkers.listening import Routes
+from sz_runtime.simulation.facts import CancelAsked, ExecutionEnded, MessageDelivered, RunWritten
+from sz_runtime.simulation.worker_facts import HandlerSeen, Said
+
+STOPPED = ("requested", "superseded", "deadline", "timeout", "shutdown", "retired", "cut_off")
+"""Reasons for which a run ends, or is tried again, that was asked to stop."""
+MOST_STOPS = 200
+OBEYED_WITHIN_US = 1000
+
+
+@define
+class Carrying(Checker):
+    """Holds what servers say and write against what workers do. Follows `fleet`, which has seen each record before."""
+
+    stops: dict[int, Said] = Factory(dict)
+    """Stops on their way, by the numbers of their datagrams."""
+    speaks_in: dict[str, int] = Factory(dict)
+    """Worker -> the session in which it spoke last."""
+    told_to_stop: dict[tuple[str, int, int], int] = Factory(dict)
+    """(worker, row, attempt) -> when it was told to stop what it executes."""
+
+    def routes(self) -> Routes:
+        """Messages, verdicts on handlers, rows."""
+        if not self.oracle.plan.workers:
+            return {}
+        return {
+            Said: self.on_said,
+            MessageDelivered: self.on_delivered,
+            CancelAsked: self.on_asked,
+            ExecutionEnded: self.on_ended,
+            HandlerSeen: self.on_seen,
+            RunWritten: self.on_run,
+        }
+
+    # --- messages ---------------------------------------------------------------------------------------------
+
+    def on_said(self, record: Said) -> None:
+        """Of servers: runs that are sent, results that are acknowledged. Of workers: which session they are in."""
+        if record.kind == "dispatch":
+            self._judge_credit(record)
+        elif record.kind == "result_ack":
+            self._judge_acks(record)
+        elif record.kind == "stop":
+            self.stops[record.number] = record
+            if len(self.stops) > MOST_STOPS:
+                del self.stops[next(iter(self.stops))]
+        elif record.kind == "hello":
+            self.speaks_in.pop(record.node, None)
+        elif record.node in self.oracle.workers:
+            self.speaks_in[record.node] = record.session
+
+    def _judge_credit(self, record: Said) -> None:
+        session = self.oracle.fleet.sessions[record.session]
+        for row, attempt, _, fence in record.runs:
+            if (row, attempt, fence) in session.runs:
+                self.report.count("run handed over again")
+            session.runs[row, attempt, fence] = None
+        if len(session.runs) > session.granted:
+            what = f"{len(session.runs)} runs were sent to {record.to}, which has granted {session.granted}"
+            self.report.add("CreditNotExceeded", record, what)
+        elif len(session.runs) == session.granted:
+            self.report.count("credit exhausted")
+
+    def _judge_acks(self, record: Said) -> None:
+        """Whatever the answer, its worker forgets the result: nothing may be open about it any more."""
+        fleet, store = self.oracle.fleet, self.oracle.stores[record.node]
+        worker = self.oracle.workers[record.to]
+        for (row, attempt, _, _), code in zip(record.runs, record.words, strict=True):
+            self.report.count(f"result acknowledged {code}")
+            lease = fleet.leases.get((store, row))
+            if lease is None or (lease.state, lease.attempt) != ("leased", attempt):
+                continue
+            # The same attempt may have been claimed anew, for somebody else or after a refusal.
+            hands = fleet.hands.get((store, row), ())
+            its = [h for h in hands if h.started.node == record.to and h.started.fence == lease.fence]
+            if code == "stale" and all(self._was_given_up(hand, lease, store) for hand in its):
+                continue
+            if lease.handler_id == worker.handler_id and its:
+                what = f"row {row}, attempt {attempt} of {record.to}"
+                self.report.add("AckImpliesDurable", record, f"{what} was answered {code} before its end was durable")
+
+    # --- stops ------------------------------------------------------------------------------------------------
+
+    def on_delivered(self, record: MessageDelivered) -> None:
+        """A stop arrives at a worker that executes the run, and whose session it is."""
+        stop = self.stops.get(record.number)
+        if stop is None or record.node != stop.to or self.speaks_in.get(record.node) != stop.session:
+            return
+        ((row, attempt, _, _),) = stop.runs
+        hand = self.oracle.fleet.hand(record.node, self.oracle.fleet.lives.get(record.node, 0), row, attempt)
+        if hand is not None and not hand.asked and not hand.how:
+            self.told_to_stop.setdefault((record.node, row, attempt), record.at_us)
+
+    def on_asked(self, record: CancelAsked) -> None:
+        """It did."""
+        self.told_to_stop.pop((record.node, record.row, record.attempt), None)
+
+    def on_ended(self, record: ExecutionEnded) -> None:
+        """StopObeyed: it had no time to, or has asked its handler."""
+        told_us = self.told_to_stop.pop((record.node, record.row, record.attempt), None)
+        if told_us is None or record.how == "killed":
+            return
+        until_us = self.oracle.fleet.frozen.get(record.node, (0, 0))[1]
+        if record.at_us - max(told_us, until_us if until_us > told_us else 0) > OBEYED_WITHIN_US:
+            what = f"row {record.row} of {record.schedule_id}, attempt {record.attempt}"
+            self.report.add("StopObeyed", record, f"{what} was to be stopped at {told_us} us, and was not asked to")
+
+    # --- verdicts on handlers -----------------------------------------------------------------------------------
+
+    def on_seen(self, record: HandlerSeen) -> None:
+        """Lost, registered."""
+        if record.what == "lost":
+            self._judge_lost(record)
+        elif record.what == "registered":
+            self._judge_place(record)
+
+    def _judge_lost(self, record: HandlerSeen) -> None:
+        """MEMB-3, MEMB-4: a whole lease of silence, for a server that was awake."""
+        fleet, settings = self.oracle.fleet, self.oracle.plan.settings
+        since_us = max(fleet.heard_us.get((record.node, record.handler_id), 0), fleet.node_since.get(record.node, 0))
+        from_us, until_us = fleet.frozen.get(record.node, (0, 0))
+        if until_us - from_us > 2 * settings.heartbeat_us + fleet.tolerance_us:
+            since_us = max(since_us, min(until_us, record.at_us))
+        silent_us = record.at_us - since_us
+        if silent_us < settings.lease_us - fleet.tolerance_us:
+            what = f"{record.handler_id} was declared lost after {silent_us} us"
+            self.report.add("LostOnlyAfterLease", record, what)
+
+    def _judge_place(self, record: HandlerSeen) -> None:
+        """MEMB-2: who is heard keeps his place."""
+        fleet, settings = self.oracle.fleet, self.oracle.plan.settings
+        joined = fleet.joined.get(record.handler_id, [])
+        if len(joined) < 2 or joined[-2][1] == joined[-1][1]:
+            return
+        before = fleet.replaced
+        if before is None:
+            return
+        silence_us = min(settings.missed_beats * settings.heartbeat_us, settings.lease_us)
+        silent_us = record.at_us - before
+        if silent_us < silence_us - fleet.tolerance_us:
+            what = f"life {joined[-1][1]} took the place of {joined[-2][1]}, which was heard {silent_us} us ago"
+            self.report.add("TwinNeverSteals", record, what)
+
+    # --- rows -------------------------------------------------------------------------------------------------
+
+    def on_run(self, record: RunWritten) -> None:
+        """A row that workers may be executing has moved on."""
+        fleet = self.oracle.fleet
+        was, hands = fleet.was, fleet.hands.get((record.node, record.row), ())
+        if was is None or was.state != "leased" or not was.handler_id:
+            return
+        gone = record.losses > was.losses or record.outcome == "lost"
+        for hand in hands:
+            if (hand.started.attempt, hand.started.fence) != (was.attempt, was.fence):
+                continue
+            if gone:
+                self._judge_loss(record, was, hand)
+            elif hand.lost:
+                self._judge_hidden(record, hand)
+        if record.state == "leased":
+            self._judge_exclusive(record, hands)
+
+    def _judge_loss(self, record: RunWritten, was: Lease, hand: Hand) -> None:
+        """NothingRepeatedThatStillRuns: given up only when its handler was lost, or another process took its place."""
+        fleet = self.oracle.fleet
+        if hand.how == "" and not fleet.is_alive(hand.life):
+            return
+        key = hand.started.row, hand.started.attempt
+        if hand.how and (hand.lost or key not in fleet.kept.get(hand.started.node, {})):
+            return
+        if not self._was_given_up(hand, was, record.node):
+            goes_on = "still executes it" if hand.how == "" else "has its result"
+            what = f"row {record.row} of {record.schedule_id}, attempt {was.attempt}, was given up"
+            self.report.add("NothingRepeatedThatStillRuns", record, f"{what}; {hand.started.node} {goes_on}")
+
+    def _was_given_up(self, hand: Hand, lease: Lease, store: str) -> bool:
+        """Whether, since it began, its handler was lost to the server, or another process took its place, or (of a
+        result) it left with it."""
+        fleet, since_us = self.oracle.fleet, hand.started.at_us
+        return (
+            fleet.given_up.get(lease.handler_id, -1) >= since_us
+            or (hand.how != "" and fleet.left.get(lease.handler_id, -1) >= since_us)
+            or fleet.rewound.get(store, -1) >= since_us
+            or fleet.others_joined(hand.life, since_us, other_worker=bool(hand.how))
+        )
+
+    def _judge_hidden(self, record: RunWritten, hand: Hand) -> None:
+        """LossIsVisible: what vanished with its worker counts as a loss, unless it was to be stopped anyway."""
+        if record.outcome in ("cancelled", "failed") and record.reason in STOPPED:
+            return
+        what = f"row {record.row} of {record.schedule_id}, attempt {hand.started.attempt}, vanished with its worker"
+        ended = f"{record.outcome} ({record.reason})" if record.outcome else record.state
+        self.report.add("LossIsVisible", record, f"{what}; the ledger says {ended}, and no loss")
+
+    def _judge_exclusive(self, record: RunWritten, hands: tuple[Hand, ...] | list[Hand]) -> None:
+        """ExclusiveEndsInTime: before a new claim the older execution was asked to stop, by whoever could."""
+        definitions = self.oracle.of_schedule(record.schedule_id)
+        if not definitions or not all(definition.exclusive for definition in definitions):
+            return
+        fleet = self.oracle.fleet
+        for hand in hands:
+            goes_on = hand.how == "" and fleet.is_alive(hand.life) and not hand.asked
+            if goes_on and not fleet.is_frozen(hand.started.node, record.at_us):
+                what = f"row {record.row} of {record.schedule_id} is claimed again, as attempt {record.attempt}"
+                self.report.add("ExclusiveEndsInTime", record, f"{what}; {hand.started.node} still executes it")

@@ -1,0 +1,348 @@
+"""What the trace says of workers: their lives and sessions, what they execute, and what the ledger makes of it. Judges
+nothing; checkers ask it."""
+
+from collections.abc import Iterator
+
+from attrs import Factory, define
+
+from sz_runtime.simulation.checkers.listening import Routes
+from sz_runtime.simulation.facts import (
+    CancelAsked,
+    ExecutionEnded,
+    ExecutionStarted,
+    MessageDelivered,
+    NodeStarted,
+    Rewound,
+    RowsDropped,
+    RunWritten,
+    Stalled,
+    TermTaken,
+    Told,
+)
+from sz_runtime.simulation.plan import Plan, WorkerPlan
+from sz_runtime.simulation.worker_facts import (
+    HandlerSeen,
+    ResultsForgotten,
+    ResultsKept,
+    ResultsLost,
+    Said,
+    WorkerCrashed,
+    WorkerStarted,
+    WorkerStopped,
+)
+
+MOST_ON_THE_WAY = 4000
+"""Messages that are remembered until they arrive; most of those that are forgotten were lost."""
+
+START_WITHIN_US = 1000
+"""From the order to begin to the beginning."""
+
+LifeName = tuple[str, int]
+"""A worker, and which of its lives."""
+Place = tuple[str, int]
+"""A store, and a row of it."""
+
+
+@define
+class Session:
+    """What a server offered to one life of a worker. `runs` are the claims that it was sent in it (MEMB-5)."""
+
+    server: str
+    life: LifeName
+    granted: int = 0
+    runs: dict[tuple[int, int, int], None] = Factory(dict)
+
+
+@define
+class Lease:
+    """A row as its store has it, since `moved_us`."""
+
+    state: str
+    attempt: int
+    fence: int
+    losses: int
+    handler_id: str
+    moved_us: int
+
+
+@define
+class Hand:
+    """An execution by a worker. `how`: "" while it goes on; `asked`: it was asked to stop; `sent`: its
+    result was; `lost`: that vanished before."""
+
+    started: ExecutionStarted
+    how: str = ""
+    asked: bool = False
+    sent: bool = False
+    lost: bool = False
+
+    @property
+    def life(self) -> LifeName:
+        """Whose it is."""
+        return self.started.node, self.started.incarnation
+
+
+@define
+class Fleet:
+    """Everything by name. `registered` says which life of a handler a server counts as present, since when, and when
+    it heard of it last."""
+
+    plan: Plan
+    workers: dict[str, WorkerPlan]
+    stores: dict[str, str]
+    lives: dict[str, int] = Factory(dict)
+    """The living ones, with their incarnation."""
+    frozen: dict[str, tuple[int, int]] = Factory(dict)
+    """Machine -> its last standstill: from when to when."""
+    node_since: dict[str, int] = Factory(dict)
+    node_term: dict[str, int] = Factory(dict)
+    terms: dict[str, int] = Factory(dict)
+    rewound: dict[str, int] = Factory(dict)
+    sessions: dict[int, Session] = Factory(dict)
+    current: dict[tuple[str, str], int] = Factory(dict)
+    """(server, handler) -> session."""
+    heard_us: dict[tuple[str, str], int] = Factory(dict)
+    replaced: int | None = None
+    """When the life before the last that registered had been heard, where it was still registered."""
+    joined: dict[str, list[tuple[int, LifeName]]] = Factory(dict)
+    """Handler -> when which life of it was registered."""
+    given_up: dict[str, int] = Factory(dict)
+    """Handler -> when a server last said that it is lost,"""
+    left: dict[str, int] = Factory(dict)
+    """and when that it has left."""
+    leases: dict[Place, Lease] = Factory(dict)
+    was: Lease | None = None
+    """The row of the last RunWritten as it stood before."""
+    hands: dict[Place, list[Hand]] = Factory(dict)
+    asked_early: dict[tuple[str, int, int], None] = Factory(dict)
+    """(worker, row, attempt) of executions that were asked to stop between the order to begin and their beginning."""
+    dispatched: dict[tuple[str, int, int], tuple[int, str, int]] = Factory(dict)
+    """(worker, row, attempt) -> when it was sent last, by which server of which term."""
+    unresponsive: dict[tuple[str, int], None] = Factory(dict)
+    """(row, attempt) as text and number: given up although it may go on."""
+    on_the_way: dict[int, Said] = Factory(dict)
+    kept: dict[str, dict[tuple[int, int], int]] = Factory(dict)
+    """Worker -> results that are durable in its outbox, with the time since when."""
+
+    def routes(self) -> Routes:
+        """Whatever concerns workers."""
+        return {
+            WorkerStarted: self.on_worker,
+            WorkerCrashed: self.on_gone,
+            WorkerStopped: self.on_gone,
+            NodeStarted: self.on_node,
+            TermTaken: self.on_term,
+            Rewound: self.on_rewound,
+            Stalled: self.on_stalled,
+            Said: self.on_said,
+            MessageDelivered: self.on_delivered,
+            HandlerSeen: self.on_seen,
+            Told: self.on_told,
+            RunWritten: self.on_run,
+            RowsDropped: self.on_dropped,
+            ExecutionStarted: self.on_started,
+            ExecutionEnded: self.on_ended,
+            CancelAsked: self.on_asked,
+            ResultsKept: self.on_kept,
+            ResultsForgotten: self.on_forgotten,
+            ResultsLost: self.on_lost,
+        }
+
+    # --- lives ------------------------------------------------------------------------------------------------
+
+    def on_worker(self, record: WorkerStarted) -> None:
+        """A life."""
+        self.lives[record.node] = record.incarnation
+        self.kept[record.node] = dict.fromkeys(record.kept, record.at_us)
+        for hand in self._hands_of(record.node):
+            # The disk may have taken what nobody had synced.
+            if hand.lost and (hand.started.row, hand.started.attempt) in self.kept[record.node]:
+                hand.lost = False
+
+    def on_gone(self, record: WorkerCrashed | WorkerStopped) -> None:
+        """No life any more: what was executed to its end and is not in the outbox is lost with it."""
+        gone = (record.node, self.lives.pop(record.node, 0))
+        kept = self.kept.get(record.node, {})
+        for hand in self._hands_of(record.node):
+            key = hand.started.row, hand.started.attempt
+            hand.lost = hand.lost or (hand.life == gone and key not in kept and not hand.sent)
+
+    def on_node(self, record: NodeStarted) -> None:
+        """A server begins a life: it has nobody registered."""
+        self.node_since[record.node], self.node_term[record.node] = record.at_us, record.term
+        for place in [place for place in self.current if place[0] == record.node]:
+            del self.current[place]
+
+    def on_term(self, record: TermTaken) -> None:
+        """Another node life decides from here on."""
+        self.terms[record.node] = record.term
+
+    def on_rewound(self, record: Rewound) -> None:
+        """What the ledger said is another history."""
+        self.rewound[record.node] = record.at_us
+        for place in [place for place in self.leases if place[0] == record.node]:
+            del self.leases[place]
+
+    def on_stalled(self, record: Stalled) -> None:
+        """A standstill."""
+        self.frozen[record.node] = (record.at_us, record.until_us)
+
+    # --- sessions ---------------------------------------------------------------------------------------------
+
+    def on_said(self, record: Said) -> None:
+        """Offers of sessions, and what is sent in them."""
+        self.on_the_way[record.number] = record
+        if len(self.on_the_way) > MOST_ON_THE_WAY:
+            del self.on_the_way[next(iter(self.on_the_way))]
+        if record.kind == "welcome":
+            life = record.to, self.lives.get(record.to, 0)
+            self.sessions.setdefault(record.session, Session(record.node, life))
+        elif record.kind == "dispatch":
+            term = self.node_term.get(record.node, 0)
+            for row, attempt, _, _ in record.runs:
+                self.dispatched[record.to, row, attempt] = record.at_us, record.node, term
+        elif record.kind == "results":
+            for row, attempt, _, fence in record.runs:
+                for hand in self.hands.get((self.stores[record.node], row), ()):
+                    started = hand.started
+                    is_its = (started.node, started.attempt, started.fence) == (record.node, attempt, fence)
+                    hand.sent = hand.sent or is_its
+
+    def on_delivered(self, record: MessageDelivered) -> None:
+        """A message of a session that counts is a sign of life."""
+        said = self.on_the_way.get(record.number)
+        session = None if said is None else self.sessions.get(said.session)
+        if said is None or session is None or record.node != session.server:
+            return
+        session.granted = max(session.granted, said.granted)
+        place = record.node, self.workers[session.life[0]].handler_id
+        if self.current.get(place) == said.session:
+            self.heard_us[place] = record.at_us
+
+    def on_seen(self, record: HandlerSeen) -> None:
+        """Who is registered, and who is not any more."""
+        place = record.node, record.handler_id
+        match record.what:
+            case "registered" if record.session in self.sessions:
+                self.replaced = self.heard_us[place] if place in self.current else None
+                self.current[place] = record.session
+                self.heard_us[place] = record.at_us
+                lives = self.joined.setdefault(record.handler_id, [])
+                lives.append((record.at_us, self.sessions[record.session].life))
+            case "lost":
+                self.current.pop(place, None)
+                self.given_up[record.handler_id] = record.at_us
+            case "left":
+                self.current.pop(place, None)
+                self.left[record.handler_id] = record.at_us
+
+    def on_told(self, record: Told) -> None:
+        """An execution that did not stop when it was asked to."""
+        if record.notice == "RunUnresponsive":
+            words = dict(part.split("=") for part in record.detail.split())
+            self.unresponsive[words["row"], int(words["attempt"])] = None
+
+    # --- the ledger and the executions ------------------------------------------------------------------------
+
+    def on_run(self, record: RunWritten) -> None:
+        """A row has moved on."""
+        self.was = self.leases.get((record.node, record.row))
+        self.leases[record.node, record.row] = Lease(
+            record.state, record.attempt, record.fence, record.losses, record.worker, record.at_us
+        )
+
+    def on_dropped(self, record: RowsDropped) -> None:
+        """Retention forgets them, so do we."""
+        for row in record.rows:
+            self.leases.pop((record.node, row), None)
+            self.hands.pop((record.node, row), None)
+
+    def on_started(self, record: ExecutionStarted) -> None:
+        """Another hand."""
+        if record.node in self.workers:
+            asked = self.asked_early.pop((record.node, record.row, record.attempt), 0) is None
+            self.hands.setdefault((self.stores[record.node], record.row), []).append(Hand(record, asked=asked))
+
+    def on_ended(self, record: ExecutionEnded) -> None:
+        """It came back, or vanished."""
+        hand = self.hand(record.node, record.incarnation, record.row, record.attempt)
+        if hand is not None:
+            hand.how = record.how
+
+    def on_asked(self, record: CancelAsked) -> None:
+        """It was asked to stop."""
+        hand = self.hand(record.node, self.lives.get(record.node, 0), record.row, record.attempt)
+        if hand is not None:
+            hand.asked = True
+        elif record.node in self.workers:
+            self.asked_early[record.node, record.row, record.attempt] = None
+
+    def on_kept(self, record: ResultsKept) -> None:
+        """Durable in the outbox."""
+        self.kept.setdefault(record.node, {}).update(dict.fromkeys(record.runs, record.at_us))
+
+    def on_forgotten(self, record: ResultsForgotten) -> None:
+        """Acknowledged."""
+        for key in record.runs:
+            self.kept.get(record.node, {}).pop(key, None)
+
+    def on_lost(self, record: ResultsLost) -> None:
+        """Taken by a crash."""
+        self.on_forgotten(ResultsForgotten(record.at_us, record.node, record.runs))
+        lost = dict.fromkeys(record.runs)
+        for hand in self._hands_of(record.node):
+            hand.lost = hand.lost or ((hand.started.row, hand.started.attempt) in lost and not hand.sent)
+
+    # --- questions --------------------------------------------------------------------------------------------
+
+    def hand(self, worker: str, incarnation: int, row: int, attempt: int) -> Hand | None:
+        """The execution of an attempt by a life."""
+        for hand in reversed(self.hands.get((self.stores.get(worker, ""), row), ())):
+            if hand.life == (worker, incarnation) and hand.started.attempt == attempt:
+                return hand
+        return None
+
+    def is_alive(self, life: LifeName) -> bool:
+        """Whether a life of a worker goes on."""
+        return self.lives.get(life[0]) == life[1]
+
+    def is_frozen(self, machine: str, at_us: int) -> bool:
+        """Whether a machine stands still."""
+        return self.frozen.get(machine, (0, 0))[1] >= at_us
+
+    def others_joined(self, life: LifeName, since_us: int, *, other_worker: bool = False) -> bool:
+        """Whether another life (of another process) was registered under the same name since then."""
+        handler_id = self.workers[life[0]].handler_id
+        return any(
+            at_us >= since_us and joined != life and not (other_worker and joined[0] == life[0])
+            for at_us, joined in self.joined.get(handler_id, ())
+        )
+
+    def excuse(self, record: ExecutionStarted) -> str:
+        """Why a worker may begin what is not, or no longer, claimed for it, since nobody can stop it; "": it may not.
+        Whoever is asked to act can tell by its fence."""
+        store = self.stores[record.node]
+        sent_us, server, term = self.dispatched.get((record.node, record.row, record.attempt), (0, "", 0))
+        lease = self.leases.get((store, record.row))
+        if sent_us <= self.rewound.get(store, -1):
+            return "it was sent in another history"
+        if self.node_term.get(server) == term < self.terms.get(store, 0):
+            return "its server does not know yet that another one decides"
+        if self.others_joined((record.node, record.incarnation), sent_us):
+            return "its server took another process for this one"
+        if lease is not None and lease.state == "done" and (str(record.row), record.attempt) in self.unresponsive:
+            return "it was given up when it could not be stopped in time"
+        if 0 <= record.at_us - self.frozen.get(record.node, (0, -START_WITHIN_US))[1] < START_WITHIN_US:
+            return "it stood still between its decision and the start"
+        if lease is not None and record.at_us - lease.moved_us <= self.tolerance_us:
+            return "its clock runs slower than its server's"
+        return ""
+
+    @property
+    def tolerance_us(self) -> int:
+        """By how much a lease may seem longer, or shorter, on clocks that drift."""
+        return self.plan.settings.lease_us // 1000 + 1000
+
+    def _hands_of(self, worker: str) -> Iterator[Hand]:
+        for hands in self.hands.values():
+            yield from (hand for hand in hands if hand.started.node == worker)

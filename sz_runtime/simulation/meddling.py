@@ -1,0 +1,87 @@
+"""Frames that nobody who is right sends: noise, old messages, results in somebody else's name."""
+
+from random import Random
+
+from sz_protocol.codec import encode
+from sz_protocol.messages import DispatchedRun, Hello, Results, RunReport
+from sz_protocol.records import Outcome
+from sz_runtime.simulation.handler_link import Frame, SimLinks
+from sz_runtime.simulation.steps import Meddle, Meddling
+from sz_runtime.simulation.worker_facts import Mischief
+
+MOST_NOISE = 64
+
+
+def meddle(links: SimLinks, step: Meddle) -> None:
+    """Put one such frame on its way, if there is anything to make it of."""
+    match step.kind:
+        case Meddling.NOISE:
+            _put(links, step, _connection(links, step), _noise(links, step, links.rng))
+        case Meddling.REPLAY:
+            frames = [frame for frame in links.sent if (frame.sender, frame.to) == (step.sender, step.to)]
+            if frames:
+                _put(links, step, _connection(links, step), links.rng.choice(frames).bytes)
+        case Meddling.FORGE:
+            _forge(links, step)
+
+
+def _put(links: SimLinks, step: Meddle, connection: int, frame: bytes) -> None:
+    if connection:
+        number = links.put(step.sender, step.to, connection, frame)
+        links.trace.add(Mischief(links.agenda.now_us, step.to, step.sender, number, step.kind))
+
+
+def _connection(links: SimLinks, step: Meddle) -> int:
+    """The one between the two that is up now."""
+    for worker, server in ((step.sender, step.to), (step.to, step.sender)):
+        client = links.calling.get(worker)
+        if client is not None and client.server == server:
+            return client.number
+    return 0
+
+
+def _noise(links: SimLinks, step: Meddle, rng: Random) -> bytes:
+    frames = [frame for frame in links.sent if (frame.sender, frame.to) == (step.sender, step.to)]
+    if not frames or rng.random() < 0.3:
+        return rng.randbytes(rng.randint(0, MOST_NOISE))
+    data = bytearray(rng.choice(frames).bytes)
+    for _ in range(rng.randint(1, 4)):
+        data[rng.randrange(len(data))] = rng.randrange(256)
+    return bytes(data[: rng.randint(1, len(data))] if rng.random() < 0.3 else data)
+
+
+def _forge(links: SimLinks, step: Meddle) -> None:
+    """Results of runs that were sent to others, in the sender's own session; where nobody else has runs, of its own
+    runs, from a connection that has no session."""
+    dispatched = [frame for frame in links.sent if frame.sender == step.to and hasattr(frame.message, "runs")]
+    others = [frame for frame in dispatched if frame.to != step.sender]
+    own = [frame for frame in links.sent if (frame.sender, frame.to) == (step.sender, step.to)]
+    in_session = [frame for frame in own if not isinstance(frame.message, Hello)]
+    if others and in_session:
+        victim, session = others[-1], in_session[-1].message.session
+        connection = _connection(links, step)
+    elif dispatched:
+        victim, session = dispatched[-1], dispatched[-1].message.session
+        connection = links.connect(step.sender, step.to)
+    else:
+        return
+    _put(links, step, connection, encode(Results(session, 0, _lies(victim, links.rng))))
+
+
+def _lies(victim: Frame, rng: Random) -> tuple[RunReport, ...]:
+    runs: tuple[DispatchedRun, ...] = victim.message.runs
+    return tuple(
+        RunReport(
+            row=run.row,
+            attempt=run.attempt,
+            delivery=run.delivery,
+            fence=run.fence,
+            incarnation=rng.getrandbits(62),
+            outcome=Outcome.SUCCEEDED,
+            reason="",
+            started_us=run.fire_us,
+            finished_us=run.fire_us + 1,
+            result='{"forged":true}',
+        )
+        for run in runs
+    )
