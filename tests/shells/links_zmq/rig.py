@@ -1,7 +1,9 @@
 """Both ends of a link in one test, and waiting for what they do."""
 
+import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from random import SystemRandom
 from typing import Any
 
 import anyio
@@ -13,6 +15,15 @@ from sz_shells.links.zmq.router_link import RouterLink
 
 LOCAL = "tcp://127.0.0.1:0"
 PATIENCE_S = 20.0
+
+
+def lasting_address() -> str:
+    """One to come back to: below the ports that connections are given, so that none takes it in between."""
+    while True:
+        port = SystemRandom().randrange(15_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return f"tcp://127.0.0.1:{port}"
 
 
 async def until(true: Callable[[], object], what: str = "") -> None:

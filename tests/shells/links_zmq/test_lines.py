@@ -13,7 +13,7 @@ from sz_shells.links.zmq.limits import Limits
 from sz_shells.links.zmq.outbox import Outbox
 from tests.faults.tcp_proxy import BOTH, Direction, TcpProxy, proxying
 from tests.shells.links_zmq.raw import port_of
-from tests.shells.links_zmq.rig import Server, connecting, serving, until
+from tests.shells.links_zmq.rig import Server, connecting, lasting_address, serving, until
 
 pytestmark = pytest.mark.anyio
 QUICK = Limits(beat_s=0.1, dead_s=0.4, handshake_s=0.5)
@@ -149,7 +149,7 @@ async def test_an_end_does_not_wait_for_a_peer_that_does_not_read() -> None:
 
 async def test_while_it_is_down_a_link_keeps_so_much_and_says_what_it_dropped() -> None:
     limits = Limits(outbox_messages=3, outbox_bytes=100)
-    async with serving() as away:
+    async with serving(lasting_address()) as away:
         address = away.address
     async with connecting(address, wait=False, limits=limits) as client:
         assert [client.link.send(b"%d" % number) for number in range(5)] == [True, True, True, False, False]

@@ -12,7 +12,7 @@ from sz_runtime.ports import LinkError
 from sz_shells.links.zmq import limited_log
 from sz_shells.links.zmq.limited_log import LimitedLog
 from sz_shells.links.zmq.limits import Limits
-from tests.shells.links_zmq.rig import connecting, serving, until
+from tests.shells.links_zmq.rig import connecting, lasting_address, serving, until
 
 pytestmark = pytest.mark.anyio
 
@@ -30,7 +30,7 @@ async def test_frames_arrive_in_order_both_ways() -> None:
 
 
 async def test_a_client_finds_a_server_that_comes_back_at_the_same_port() -> None:
-    async with serving() as first, connecting(first.address) as client:
+    async with serving(lasting_address()) as first, connecting(first.address) as client:
         await until(lambda: first.texts() == [b"hello"])
         await first.stop()
         await until(lambda: not client.up)

@@ -18,7 +18,7 @@ import zmq
 from sz_shells.links.zmq import router_link
 from sz_shells.links.zmq.limits import Limits
 from tests.shells.links_zmq import raw
-from tests.shells.links_zmq.rig import Client, Server, connecting, serving, until
+from tests.shells.links_zmq.rig import Client, Server, connecting, lasting_address, serving, until
 
 pytestmark = pytest.mark.anyio
 
@@ -277,7 +277,7 @@ anyio.run(main)
 
 async def test_a_forked_child_holds_neither_the_port_nor_the_connections_of_a_killed_server(tmp_path: Path) -> None:
     with subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", PARENT, "tcp://127.0.0.1:0"],
+        [sys.executable, "-W", "ignore", "-c", PARENT, lasting_address()],
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
     ) as process:
@@ -287,6 +287,7 @@ async def test_a_forked_child_holds_neither_the_port_nor_the_connections_of_a_ki
             child = int(await anyio.to_thread.run_sync(process.stdout.readline))
             try:
                 process.kill()
+                await anyio.to_thread.run_sync(process.wait)
                 await until(lambda: not client.up)
                 async with serving(address) as server:
                     await until(lambda: server.frames)
