@@ -6,6 +6,7 @@ The file stays when the lock is let go: removing it could take another server's 
 import fcntl
 import os
 from pathlib import Path
+from threading import RLock
 from weakref import WeakSet
 
 from sz_runtime.ports import StoreError, StoreInUse
@@ -16,8 +17,14 @@ class FileLock:
     holder a `who`."""
 
     def __init__(self, path: Path, guarded: Path, who: str = "server") -> None:
+        self._fd: int | None = None
+        with _no_fork:
+            self._take(path, guarded, who)
+            _held.add(self)
+
+    def _take(self, path: Path, guarded: Path, who: str) -> None:
         try:
-            self._fd: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise StoreError(f"{guarded}: its lock file cannot be made: {error.strerror}: {path}") from error
         try:
@@ -26,15 +33,18 @@ class FileLock:
             os.write(self._fd, f"{os.getpid()}\n".encode())
         except BlockingIOError:
             holder = _read_holder(self._fd)
-            self.release()
+            self._close()
             raise StoreInUse(f"{guarded} is in use by another {who} ({holder}); stop it first") from None
         except OSError as error:
-            self.release()
+            self._close()
             raise StoreError(f"{guarded} cannot be locked: {error.strerror}: {path}") from error
-        _held.add(self)
 
     def release(self) -> None:
-        """Let go. In a forked child this closes the child's copy and leaves the parent's lock alone."""
+        """Let go. In a forked child the copy is closed already, and the parent's lock is left alone."""
+        with _no_fork:
+            self._close()
+
+    def _close(self) -> None:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
@@ -46,12 +56,15 @@ def _read_holder(fd: int) -> str:
 
 
 _held: WeakSet[FileLock] = WeakSet()
+_no_fork = RLock()
 
 
 def _let_go_in_child() -> None:
+    _no_fork.release()
     for lock in list(_held):
-        lock.release()
+        lock._close()
 
 
-# A lock is shared with forked children (a handler's worker pool, say) and would outlive a killed server in them.
-os.register_at_fork(after_in_child=_let_go_in_child)
+# A lock is shared with forked children (a handler's worker pool, say) and would outlive a killed server in them. A fork
+# in another thread waits while a lock is being taken: its child would have a copy that it does not know of.
+os.register_at_fork(before=_no_fork.acquire, after_in_parent=_no_fork.release, after_in_child=_let_go_in_child)

@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from sz_protocol.records import ScheduleState
 from sz_protocol.triggers import Unreadable
 from sz_runtime.ports import StoreError, StoreInUse, StoreTooNew
 from sz_shells.stores.sqlite import SqliteStore
+from sz_shells.stores.sqlite.lock import FileLock
 from sz_shells.stores.sqlite.schema import MIGRATIONS
 from tests.contracts.store_world import Session, a_run, a_schedule
 from tests.shells.stores.disks import read_only
@@ -239,6 +241,32 @@ def test_a_forked_child_does_not_keep_the_file_of_a_killed_server(path: Path) ->
             assert opened_and_closed(path) == 2
         finally:
             os.kill(child, signal.SIGKILL)
+
+
+def test_a_child_forked_while_a_lock_is_taken_does_not_keep_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    children: list[int] = []
+
+    def fork() -> None:
+        if (child := os.fork()) == 0:
+            signal.pause()
+        children.append(child)
+
+    forking = threading.Thread(target=fork)
+
+    def truncate(fd: int, length: int) -> None:
+        forking.start()
+        forking.join(0.2)  # it is locked now; a handler's thread forks
+
+    monkeypatch.setattr(os, "truncate", truncate)
+    held = FileLock(tmp_path / "lock", tmp_path)
+    monkeypatch.undo()
+    forking.join()
+    held.release()
+    try:
+        FileLock(tmp_path / "lock", tmp_path).release()
+    finally:
+        os.kill(children[0], signal.SIGKILL)
+        os.waitpid(children[0], 0)
 
 
 def test_a_removed_file_is_noticed_and_nothing_is_written_to_its_ghost(session: Session, path: Path) -> None:
