@@ -212,6 +212,18 @@ class RunWritten(Noted):
 
 
 @frozen
+class AttemptWritten(Noted):
+    """The history of an attempt became durable, as part of the writer's operation `op`: another one may follow."""
+
+    writer: str
+    op: int
+    row: int
+    attempt: int
+    outcome: str
+    reason: str
+
+
+@frozen
 class CursorMoved(Noted):
     """A cursor became durable at `cursor_us`; `from_us` is where it stood in the store."""
 

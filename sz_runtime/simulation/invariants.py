@@ -79,6 +79,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         FenceGrows="Each execution of a run carries a greater fence than the one before.",
         AtMostOnceNeverRestarts="At most once: nothing begins after an attempt whose executor vanished.",
         RetryWithinPolicy="Attempts do not go on after the failures that the policy allows, nor after the loss limit.",
+        AttemptsKept="Before a run is claimed again, what became of its executed attempts is in its history.",
         LossIsVisible="An execution that vanished leaves a loss in the ledger; retention drops only what is over.",
     ),
     *_table(

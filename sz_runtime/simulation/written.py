@@ -3,8 +3,17 @@
 from collections.abc import Iterator
 
 from sz_protocol.records import Run, Schedule
-from sz_runtime.simulation.facts import CursorMoved, Noted, RowsDropped, RunKept, RunWritten, ScheduleKept, SchedulePut
-from sz_runtime.simulation.tables import RunStep, ScheduleStep, Step, Tables
+from sz_runtime.simulation.facts import (
+    AttemptWritten,
+    CursorMoved,
+    Noted,
+    RowsDropped,
+    RunKept,
+    RunWritten,
+    ScheduleKept,
+    SchedulePut,
+)
+from sz_runtime.simulation.tables import AttemptStep, RunStep, ScheduleStep, Step, Tables
 
 
 def written(at_us: int, store: str, writer: str, op: int, steps: list[Step]) -> Iterator[Noted]:
@@ -19,6 +28,9 @@ def written(at_us: int, store: str, writer: str, op: int, steps: list[Step]) -> 
         elif isinstance(step, ScheduleStep):
             assert step.after is not None, "schedules are retired, never deleted"
             yield _schedule_written(at_us, store, writer, op, step.before, step.after)
+        elif isinstance(step, AttemptStep) and step.after is not None:
+            past = step.after
+            yield AttemptWritten(at_us, store, writer, op, past.row, past.attempt, past.outcome, past.reason)
     if dropped:
         yield RowsDropped(at_us, store, writer, tuple(dropped))
 

@@ -1,5 +1,5 @@
 """Runs and attempts: AckImpliesDurable, OneLeasePerRun, CompleteOnce, ResultFence, AttemptMonotonic,
-AtMostOnceNeverRestarts, RetryWithinPolicy, CancelledNeverDone, LossIsVisible."""
+AtMostOnceNeverRestarts, RetryWithinPolicy, CancelledNeverDone, LossIsVisible, AttemptsKept."""
 
 from attrs import Factory, define, evolve
 
@@ -7,6 +7,7 @@ from sz_protocol.definition import Semantics
 from sz_runtime.simulation.checkers.base import Checker
 from sz_runtime.simulation.checkers.listening import Routes
 from sz_runtime.simulation.facts import (
+    AttemptWritten,
     ExecutionEnded,
     ExecutionStarted,
     Noted,
@@ -43,10 +44,12 @@ class Row:
     """Attempt -> how its execution ended ("" while it goes on),"""
     executed_by: dict[int, tuple[str, int]] = Factory(dict)
     """and which life of which node or worker executed it."""
+    kept: dict[int, int] = Factory(dict)
+    """Attempt whose history is durable -> the store's term then."""
     best_fence: int = 0
     killed_at: int = -1
-    killed_in: int = 0
-    """The store's term when its execution vanished."""
+    killed: tuple[int, int] = (0, 0)
+    """Its attempt when its execution vanished, and the store's term then."""
 
 
 @define
@@ -60,6 +63,7 @@ class Running(Checker):
         """Rows, executions, terms."""
         return {
             RunWritten: self.on_run,
+            AttemptWritten: self.on_attempt,
             ExecutionStarted: self.on_started,
             ExecutionEnded: self.on_ended,
             TermTaken: self.on_term,
@@ -90,16 +94,30 @@ class Running(Checker):
             self.report.add("AttemptMonotonic", record, what)
         if record.state == "leased":
             row.claims[record.attempt, record.fence] = self.terms.get(record.node, 0)
+            self._judge_history(record, row)
         if record.failures > row.failures and row.started.get(record.attempt) not in ("failed", "cancelled"):
             self._judge_failure(record, row)
         if record.state == "done":
             self._judge_outcome(record, row)
-            if self.terms.get(record.node, 0) == row.killed_in:
+            if self.terms.get(record.node, 0) == row.killed[1]:
                 # Given up by the life that it vanished with: the outcome was on its way before.
                 row.killed_at = -1
         row.state, row.outcome, row.attempt = record.state, record.outcome, record.attempt
         row.fence, row.failures, row.losses = record.fence, record.failures, record.losses
         row.worker = record.worker
+
+    def on_attempt(self, record: AttemptWritten) -> None:
+        """What became of an attempt is kept beside its run."""
+        row = self.rows.get((record.node, record.row))
+        if row is not None:
+            row.kept[record.attempt] = self.terms.get(record.node, 0)
+
+    def _judge_history(self, record: RunWritten, row: Row) -> None:
+        """AttemptsKept: what was executed before this claim has its history."""
+        for attempt in row.started:
+            if attempt < record.attempt and attempt not in row.kept:
+                what = f"row {record.row} of {record.schedule_id} is claimed as attempt {record.attempt}"
+                self.report.add("AttemptsKept", record, f"{what}; what became of attempt {attempt} is not kept")
 
     def _judge_outcome(self, record: RunWritten, row: Row) -> None:
         """ResultFence: an outcome that speaks of an execution must be that of the current attempt."""
@@ -201,7 +219,8 @@ class Running(Checker):
         # What vanishes with a worker, its server has to find out: see `carrying`.
         here = record.node not in self.oracle.workers
         if here and record.how == "killed" and row.state != "done" and row.attempt == record.attempt:
-            row.killed_at, row.killed_in = record.at_us, self.terms.get(self.oracle.stores[record.node], 0)
+            row.killed_at = record.at_us
+            row.killed = record.attempt, self.terms.get(self.oracle.stores[record.node], 0)
 
     # --- restored and dropped rows, the end -------------------------------------------------------------------
 
@@ -231,7 +250,10 @@ class Running(Checker):
     def finish(self, end: Noted) -> None:
         """LossIsVisible: an execution that vanished left a mark in the ledger."""
         for (store, number), row in self.rows.items():
-            if row.killed_at >= 0 and row.losses == 0 and row.outcome != "lost":
+            attempt, term = row.killed
+            # A life that drains gives up what does not stop, and says so in its history before the execution vanishes.
+            visible = row.losses > 0 or row.outcome == "lost" or row.kept.get(attempt) == term
+            if row.killed_at >= 0 and not visible:
                 what = f"an execution of row {number} of {row.schedule_id} vanished at {row.killed_at} us"
                 self.report.add("LossIsVisible", evolve(end, node=store), f"{what}; the ledger says {row.outcome}")
 

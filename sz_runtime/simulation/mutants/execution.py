@@ -42,6 +42,10 @@ def _random_run_key(original: Any) -> Any:
     return lambda uid, nominal, *kind: original(uid, f"{nominal}\0{next(numbers)}", *kind)
 
 
+def _history_lost(original: Any) -> Any:
+    return lambda *args: evolve(original(*args), attempt=None)
+
+
 def _start_with_claim(original: Any) -> Any:
     def handle(self: Execution, event: Any, now: Any) -> Any:
         effects = original(self, event, now)
@@ -334,6 +338,11 @@ EXECUTION = (
         "success_invented",
         "a run whose executor vanished has succeeded",
         (execution_module, "decide_loss", _success_invented),
+    ),
+    mutant(
+        "history_lost",
+        "what became of an attempt is not kept when another one follows",
+        (execution_module, "decide_completion", _history_lost),
     ),
     mutant(
         "loss_hidden",
