@@ -21,7 +21,15 @@ def render(record: f.Noted, plan: Plan) -> str | None:
 
 def _text(record: f.Noted, plan: Plan) -> str | None:
     match record:
-        case f.Fault() | f.Weighed() | f.Committed() | f.AttemptWritten() | f.RunKept() | f.ScheduleKept() | f.BacklogEnded(endless=False):
+        case (
+            f.Fault()
+            | f.Weighed()
+            | f.Committed()
+            | f.AttemptWritten()
+            | f.RunKept()
+            | f.ScheduleKept()
+            | f.BacklogEnded(endless=False)
+        ):
             return None
         case f.MessageSent() | f.MessageDelivered():
             return None
