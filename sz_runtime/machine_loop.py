@@ -72,33 +72,37 @@ class MachineLoop(ABC, Generic[E, F]):
         """Whatever was held back to go together goes now: other tasks are about to have their turn."""
 
     async def _loop(self) -> None:
-        inbox, clock, machine = self._inbox, self._clock, self._machine
+        inbox, clock = self._inbox, self._clock
         while True:
             until_us = clock.now().mono_us + TURN_US
-            now = self._take_events(until_us)
+            at_us = self._turn(until_us)
             self._turn_over()
             if self._stopped:
                 return
-            wakeup = machine.next_wakeup(now)
-            if wakeup is not None and (wakeup.reason is WakeReason.BACKLOG or wakeup.at_us <= now.mono_us):
-                if now.mono_us > until_us:
-                    await anyio.lowlevel.checkpoint()
-                self._handle(Woke())
-                self._turn_over()
+            if at_us is None or inbox:
                 await anyio.lowlevel.checkpoint()
                 continue
-            if inbox:
-                await anyio.lowlevel.checkpoint()
-                continue
-            limit_us = now.mono_us + MAX_SLEEP_US
-            at_us = limit_us if wakeup is None else min(wakeup.at_us, limit_us)
             clock.arm(at_us)
             await inbox.wait()
             late_us = clock.now().mono_us - at_us
             if late_us >= 0:
                 self.loop_lag_us = late_us
                 self._handle(Woke())
-                self._turn_over()
+
+    def _turn(self, until_us: int) -> int | None:
+        """Handle what is in the inbox and what the machine has left to do, for one turn at most; returns when to wake
+        next, None where work is left."""
+        while True:
+            now = self._take_events(until_us)
+            if self._stopped:
+                return None
+            wakeup = self._machine.next_wakeup(now)
+            limit_us = now.mono_us + MAX_SLEEP_US
+            if wakeup is None or (wakeup.reason is not WakeReason.BACKLOG and wakeup.at_us > now.mono_us):
+                return limit_us if wakeup is None else min(wakeup.at_us, limit_us)
+            if now.mono_us > until_us:
+                return None
+            self._handle(Woke())
 
     def _take_events(self, until_us: int) -> Now:
         """Handle what is in the inbox, for one turn at most; returns the time after it."""

@@ -158,7 +158,7 @@ class Execution:
             case FiringsDecided():
                 self.writer.put(self.admission.admit(event, now))
             case RunWanted(request_id=request_id, run=run, schedule=schedule):
-                return self._on_wanted(request_id, run, schedule)
+                return self._on_wanted(request_id, run, schedule, now)
             case Commanded(request_id=request_id, command=Cancel(run_id=run_id)):
                 return self._on_cancel(request_id, run_id, now)
             case RunsFound(runs=runs, schedules=schedules):
@@ -252,8 +252,9 @@ class Execution:
                 return self._start(runs, now)
             case Wanted(request_id=request_id, run=run):
                 self.table.bound(run, now)
-                self.stopping.settle(run.row, now)
-                return [Publish(RunsRecorded((run,))), Reply(request_id, Done(run.run_id))]
+                if run.state is RunState.PENDING:
+                    self.stopping.settle(run.row, now)
+                return [*self._start((run,), now), Publish(RunsRecorded((run,))), Reply(request_id, Done(run.run_id))]
             case Save(completions=completions):
                 effects = [Publish(RunsRecorded(tuple(completion.run for completion in completions)))]
                 settled = tuple((c.run.row, c.expected) for c in completions if c.run.worker)
@@ -451,12 +452,12 @@ class Execution:
         if returned:
             self._save(returned, now)
 
-    def _on_wanted(self, request_id: int, run: Run, schedule: Schedule | None) -> list[Effect]:
+    def _on_wanted(self, request_id: int, run: Run, schedule: Schedule | None, now: Now) -> list[Effect]:
         if self.state not in (ExecutionState.RECOVERING, ExecutionState.RUNNING):
             return [Reply(request_id, Refusal(RefusalCode.STOPPING, "the node is stopping"))]
         run = evolve(run, row=self.writer.ops.next_claim())
         self.table.enter(run, schedule.definition if schedule is not None else bare_definition(run))
-        self.table.unsettled[run.row] = None
+        run = self.table.claim_or_place(run, now)
         self.writer.put(Wanted(request_id, run))
         return []
 

@@ -82,6 +82,17 @@ class RunTable:
         self.definitions[run.row] = definition
         self.placement.enter(run, lane_width(definition.overlap))
 
+    def claim_or_place(self, run: Run, now: Now) -> Run:
+        """A run that is about to be stored for the first time: claimed with that where it need not wait, one write and
+        not two; the row's own number is its first claim. Else it is placed where it waits."""
+        definition = self.definitions[run.row]
+        if self.open and self.placement.has_turn(run) and self.placement.take_slot(run.row, route_of(definition)):
+            self.runs[run.row] = run = run.leased(1, run.row, self.placement.worker_of(run.row))
+        else:
+            self.unsettled[run.row] = None
+            self.place(run.row, now)
+        return run
+
     def place(self, row: int, now: Now, waited: bool = False) -> None:
         """Move a PENDING run forward: to where it has to wait, or among those that are ready to be claimed. `waited`:
         its delay is over, whatever the wall clock says by now."""

@@ -4,10 +4,11 @@ import pytest
 from attrs import evolve
 
 from sz_protocol.changes import InsertAttempts, InsertRuns, MoveCursors, UpdateRuns
-from sz_protocol.commands import Done, Refusal, RefusalCode
+from sz_protocol.commands import Cancel, Done, Refusal, RefusalCode
 from sz_protocol.definition import Misfire, MisfirePolicy, Overlap, OverlapPolicy, Retry, Semantics
 from sz_protocol.kernel.effects import CancelReason, CancelRun, Read, Write
 from sz_protocol.kernel.events import (
+    Commanded,
     FailReason,
     FiringsSettled,
     FiringsUndone,
@@ -294,10 +295,32 @@ def test_a_run_on_demand_is_answered_when_it_is_durable() -> None:
     rig = running()
     wanted(rig)
     (row,) = rig.written
-    assert (row.state, row.row, rig.answers) == (RunState.PENDING, row_of(1), {})
+    assert (row.state, row.row, row.attempt, row.fence, rig.answers) == (RunState.LEASED, row_of(1), 1, row_of(1), {})
+    assert rig.started == []
     rig.durable()
     assert rig.answers == {7: Done(row.run_id)}
-    assert states(rig.written) == [("leased", "manual")]
+    assert [start.row for start in rig.started] == [row.row]
+
+
+def test_a_run_on_demand_that_finds_no_slot_waits_for_one() -> None:
+    rig = running(HandlersChanged((MethodInfo("h", "m", "pool"),), (("pool", 1),)))
+    (first,) = rig.starts(60)
+    wanted(rig)
+    assert states(rig.written) == [("pending", "manual")]
+    rig.durable()
+    assert rig.started == []
+    rig.ends(first)
+    assert ("leased", "manual") in states(rig.written)
+
+
+def test_run_7_a_run_on_demand_that_is_cancelled_on_its_way_to_the_store_does_not_begin() -> None:
+    rig = running()
+    wanted(rig)
+    (row,), (write,) = rig.written, rig.of(Write)
+    rig.give(Commanded(8, Cancel(row.run_id)))
+    rig.give(WriteDone(write.op))
+    assert rig.started == []
+    assert states(rig.written) == [("cancelled", "requested")]
 
 
 def test_the_same_key_a_second_time_is_answered_with_the_first_run() -> None:
