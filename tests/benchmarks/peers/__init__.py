@@ -44,11 +44,14 @@ def run_peer_adds(store: str, count: int) -> list[tuple[str, float]]:
 
 def run_peer_round_trips(alone: int, together: int) -> list[tuple[str, list[float], float]]:
     """(who, round trips one at a time in ms, round trips a second) of every peer that is installed."""
-    found = _run_json(sys.executable, "dramatiq_peer.py", str(alone), str(together))
-    if found is None:
-        sys.stderr.write("dramatiq: left out (not installed, or not done in time)\n")
-        return []
-    return [("dramatiq over Redis", found[:-1], found[-1])]
+    figures: list[tuple[str, list[float], float]] = []
+    for who in ("dramatiq", "taskiq", "arq", "Celery", "RQ"):
+        found = _run_json(sys.executable, f"{who.lower()}_peer.py", str(alone), str(together))
+        if found is None:
+            sys.stderr.write(f"{who}: left out (not installed, or not done in time)\n")
+        else:
+            figures.append((f"{who} over Redis", found[:-1], found[-1]))
+    return figures
 
 
 def _run(python: str, script: str, *args: str) -> float | None:
