@@ -245,11 +245,14 @@ def test_a_forked_child_does_not_keep_the_file_of_a_killed_server(path: Path) ->
 
 def test_a_child_forked_while_a_lock_is_taken_does_not_keep_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     children: list[int] = []
+    reader, writer = os.pipe()
 
     def fork() -> None:
         if (child := os.fork()) == 0:
+            os.write(writer, b".")
             signal.pause()
         children.append(child)
+        os.read(reader, 1)  # it has come to itself
 
     forking = threading.Thread(target=fork)
 
@@ -267,6 +270,8 @@ def test_a_child_forked_while_a_lock_is_taken_does_not_keep_it(tmp_path: Path, m
     finally:
         os.kill(children[0], signal.SIGKILL)
         os.waitpid(children[0], 0)
+        os.close(reader)
+        os.close(writer)
 
 
 def test_a_removed_file_is_noticed_and_nothing_is_written_to_its_ghost(session: Session, path: Path) -> None:
