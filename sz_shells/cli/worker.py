@@ -7,6 +7,7 @@ from urllib.parse import quote
 from cyclopts import Parameter
 
 from sz_shells.cli.common import OK, USAGE, fail, innermost, read_pairs
+from sz_shells.cli.options import Seconds
 from sz_shells.cli.serving import Backend, has_trio, import_structlog, set_up_logging
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ def worker(
     backend: Annotated[Backend, Parameter(help="The event loop to run on.")] = "asyncio",
     server_key: Annotated[str | None, Parameter(help="The server's public key, or its .pub file.")] = None,
     secret_key: Annotated[Path | None, Parameter(help="The .secret file of this worker's key.")] = None,
-    grace: Annotated[float, Parameter(help="Seconds that running handlers get to end when it is told to go.")] = 10.0,
-    reconnect: Annotated[float, Parameter(help="The longest wait between two attempts to connect, in seconds.")] = 30.0,
+    grace: Annotated[Seconds, Parameter(help="How long running handlers get to end, as in 250ms or 1m30s.")] = 10.0,
+    reconnect: Annotated[Seconds, Parameter(help="The longest wait between two attempts to connect.")] = 30.0,
     verbose: Annotated[bool, Parameter(name=["--verbose", "-v"], help="Log routine events too.")] = False,
 ) -> int:
     """Execute what a server sends, until SIGTERM or Ctrl-C, which drain: nothing new is taken, running handlers may

@@ -4,9 +4,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from cyclopts import App, CycloptsError
 
 from sz_protocol.attaching import Keep
 from sz_shells.cli.main import build_app
+from sz_shells.cli.options import Seconds
 from sz_shells.cli.worker import outbox_of
 from sz_shells.outboxes.sqlite import SqliteOutbox
 from tests.contracts.outboxes import a_report
@@ -75,3 +77,22 @@ def test_where_the_outbox_lies_unless_it_is_said() -> None:
     assert outbox_of(None, "../edge") == "deployments/..%2Fedge/outbox.db"
     assert outbox_of("here.db", "edge-1") == "here.db"
     assert outbox_of("memory", "edge-1") is None
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("2", 2), ("0.5", 0.5), ("250ms", 0.25), ("1m30s", 90)])
+def test_durations_are_written_as_in_a_configuration(text: str, seconds: float) -> None:
+    app = App()
+    app.default(_kept)
+    assert app(["--wait", text], result_action="return_value") == seconds
+
+
+@pytest.mark.parametrize("text", ["soon", "-1", "nan", "1 m", ""])
+def test_what_is_no_duration_is_a_usage_error(text: str) -> None:
+    app = App()
+    app.default(_kept)
+    with pytest.raises(CycloptsError):
+        app([f"--wait={text}"], exit_on_error=False, print_error=False)
+
+
+def _kept(*, wait: Seconds) -> float:
+    return wait
