@@ -112,8 +112,8 @@ class Peer:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    made = Fleet(tmp_path)
+def fleet(tmp_path: Path, anyio_backend: str) -> Iterator[Fleet]:
+    made = Fleet(tmp_path, anyio_backend)
     made.configure(remote="heartbeat: 3s, lease: 30s, away_grace: 10s")
     made.start()
     made.wait_for(lambda: "registration_server_listens" in made.tail())

@@ -18,14 +18,6 @@ def fleet(tmp_path: Path, anyio_backend: str) -> Iterator[Fleet]:
     made.kill()
 
 
-@pytest.fixture
-def plain_fleet(tmp_path: Path) -> Iterator[Fleet]:
-    """On asyncio alone, where the loop makes no difference."""
-    made = Fleet(tmp_path)
-    yield made
-    made.kill()
-
-
 LONG_AWAY = "heartbeat: 200ms, lease: 2s, away_grace: 1m"
 
 
@@ -51,8 +43,7 @@ def test_a_worker_executes_what_is_scheduled_for_it_and_drains_on_sigterm(fleet:
     assert fleet.stop() == 0
 
 
-def test_a_worker_that_is_killed_before_a_run_gets_it_when_it_is_back(plain_fleet: Fleet) -> None:
-    fleet = plain_fleet
+def test_a_worker_that_is_killed_before_a_run_gets_it_when_it_is_back(fleet: Fleet) -> None:
     fleet.configure(every("tick", "edge"))
     fleet.start()
     worker = fleet.worker("edge")
@@ -82,9 +73,8 @@ def test_pain_7_a_worker_that_is_killed_during_a_run_leaves_no_phantom(fleet: Fl
     assert fleet.starts_of(first.run_id) == 1
 
 
-def test_a_result_survives_the_crash_of_its_worker(plain_fleet: Fleet) -> None:
+def test_a_result_survives_the_crash_of_its_worker(fleet: Fleet) -> None:
     """Killed after the run and before the result was acknowledged: the outbox brings it with the next life."""
-    fleet = plain_fleet
     fleet.configure(remote="heartbeat: 1s, lease: 15s, away_grace: 15s")
     server = fleet.start()
     worker = fleet.worker("edge")
@@ -130,8 +120,7 @@ def kill_server(fleet: Fleet) -> None:
     fleet.process.wait()
 
 
-def test_a_server_that_stops_in_order_leaves_remote_runs_alone(plain_fleet: Fleet) -> None:
-    fleet = plain_fleet
+def test_a_server_that_stops_in_order_leaves_remote_runs_alone(fleet: Fleet) -> None:
     fleet.configure(remote="heartbeat: 200ms, lease: 10s, away_grace: 10s")
     fleet.start()
     fleet.worker("edge")
@@ -147,9 +136,8 @@ def test_a_server_that_stops_in_order_leaves_remote_runs_alone(plain_fleet: Flee
 
 
 def test_a_worker_that_stands_still_longer_than_its_lease_loses_its_run_and_its_late_result_is_not_taken(
-    plain_fleet: Fleet,
+    fleet: Fleet,
 ) -> None:
-    fleet = plain_fleet
     fleet.configure()
     fleet.start()
     worker = fleet.worker("edge", "--tag", "site=a")
@@ -187,8 +175,7 @@ def test_a_server_that_stands_still_longer_than_the_lease_blames_nobody(fleet: F
     assert fleet.starts_of(run_id) == 1
 
 
-def test_of_two_workers_with_one_id_the_first_works_on_and_the_second_is_told(plain_fleet: Fleet) -> None:
-    fleet = plain_fleet
+def test_of_two_workers_with_one_id_the_first_works_on_and_the_second_is_told(fleet: Fleet) -> None:
     fleet.configure(every("tick", "edge"))
     fleet.start()
     first = fleet.worker("edge")
@@ -204,8 +191,7 @@ def test_of_two_workers_with_one_id_the_first_works_on_and_the_second_is_told(pl
     twin.kill9()
 
 
-def test_a_slow_worker_among_fast_ones_holds_nobody_up(plain_fleet: Fleet) -> None:
-    fleet = plain_fleet
+def test_a_slow_worker_among_fast_ones_holds_nobody_up(fleet: Fleet) -> None:
     fleet.configure()
     fleet.start()
     for name in ("slow", "fast1", "fast2"):
@@ -222,9 +208,8 @@ def test_a_slow_worker_among_fast_ones_holds_nobody_up(plain_fleet: Fleet) -> No
     assert not any(fleet.outcome(run_id) for run_id in stuck)
 
 
-def test_a_dead_handler_slows_nobody_else(plain_fleet: Fleet) -> None:
+def test_a_dead_handler_slows_nobody_else(fleet: Fleet) -> None:
     """As published, one dead handler made everything else wait for it (users.md)."""
-    fleet = plain_fleet
     fleet.configure(every("local", "server"), every("gone", "edge"), remote=LONG_AWAY)
     fleet.start()
     worker = fleet.worker("edge")
@@ -243,9 +228,8 @@ def test_a_dead_handler_slows_nobody_else(plain_fleet: Fleet) -> None:
     assert not late
 
 
-def test_a_job_of_12_seconds_runs_once(plain_fleet: Fleet) -> None:
+def test_a_job_of_12_seconds_runs_once(fleet: Fleet) -> None:
     """As published it ran three times (users.md)."""
-    fleet = plain_fleet
     fleet.configure()
     fleet.start()
     fleet.worker("edge")
@@ -256,8 +240,7 @@ def test_a_job_of_12_seconds_runs_once(plain_fleet: Fleet) -> None:
     assert fleet.starts_of(waits) == fleet.starts_of(blocks) == 1
 
 
-def test_pain_8_a_handler_that_blocks_its_loop_costs_its_worker_nothing(plain_fleet: Fleet) -> None:
-    fleet = plain_fleet
+def test_pain_8_a_handler_that_blocks_its_loop_costs_its_worker_nothing(fleet: Fleet) -> None:
     blocking = (fleet.folder / "fleet_handlers.py").read_text().replace("def block(run", "async def block(run")
     (fleet.folder / "fleet_handlers.py").write_text(blocking)
     fleet.configure()
@@ -273,9 +256,8 @@ def test_pain_8_a_handler_that_blocks_its_loop_costs_its_worker_nothing(plain_fl
     assert fleet.starts_of(run_id) == 1
 
 
-def test_two_run_now_calls_at_once_both_run(plain_fleet: Fleet) -> None:
+def test_two_run_now_calls_at_once_both_run(fleet: Fleet) -> None:
     """As published, two of them aborted the process (users.md)."""
-    fleet = plain_fleet
     fleet.configure()
     fleet.start()
     fleet.worker("edge")
@@ -302,8 +284,7 @@ def test_a_remote_run_is_cancelled_and_times_out(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize("away", ["wait", "skip", "elsewhere"])
-def test_a_schedule_whose_handler_is_away_follows_its_policy(plain_fleet: Fleet, away: str) -> None:
-    fleet = plain_fleet
+def test_a_schedule_whose_handler_is_away_follows_its_policy(fleet: Fleet, away: str) -> None:
     fleet.configure(every("job", "edge", "noop", f", away: {away}"))
     fleet.start()
     worker, spare = fleet.worker("edge"), fleet.worker("spare")

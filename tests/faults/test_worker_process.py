@@ -16,8 +16,8 @@ from tests.faults.fleet import Fleet
 
 
 @pytest.fixture
-def fleet(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Fleet]:
-    made = Fleet(tmp_path, request.param)
+def fleet(tmp_path: Path, anyio_backend: str) -> Iterator[Fleet]:
+    made = Fleet(tmp_path, anyio_backend)
     yield made
     made.kill()
 
@@ -27,7 +27,6 @@ def wait_for_word(fleet: Fleet, name: str, word: str, times: int = 1) -> None:
     fleet.wait_for(lambda: fleet.workers[name].tail().count(f"event={word}") >= times)
 
 
-@pytest.mark.parametrize("fleet", ["asyncio"], indirect=True)
 def test_sigterm_drains_and_a_second_one_hurries(fleet: Fleet) -> None:
     fleet.configure()
     fleet.start()
@@ -54,7 +53,6 @@ def test_sigterm_drains_and_a_second_one_hurries(fleet: Fleet) -> None:
     assert fleet.outcome(long) is None, "interrupted, to be repeated"
 
 
-@pytest.mark.parametrize("fleet", ["trio"], indirect=True)
 def test_a_result_survives_its_worker_and_its_server(fleet: Fleet) -> None:
     """The run ends while nobody listens; then the worker is killed, and both start again: it is not repeated."""
     fleet.configure(remote="heartbeat: 200ms, lease: 8s, away_grace: 9s")
@@ -86,7 +84,6 @@ def test_a_result_survives_its_worker_and_its_server(fleet: Fleet) -> None:
     left.close()
 
 
-@pytest.mark.parametrize("fleet", ["asyncio"], indirect=True)
 def test_a_worker_with_a_key_is_let_in_and_one_without_is_not(fleet: Fleet) -> None:
     keys = fleet.folder / "keys"
     new_keys(keys, "server", Role.SERVER)
