@@ -65,10 +65,19 @@ def block(run, seconds):
     write_down("end", run)
     return ME
 
-for method in (noop, nap, block):
+async def guarded(run, seconds):
+    write_down("start", run)
+    try:
+        await anyio.sleep(seconds)
+    finally:
+        write_down("end", run)
+    return ME
+
+for method in (noop, nap, block, guarded):
     register_local(ME)(method)
 """
-"""The module of every worker: its handler id is the name of its process; `nap` waits, `block` blocks its thread."""
+"""The module of every worker: its handler id is the name of its process; `nap` waits, `block` blocks its thread,
+`guarded` writes down its end also when it is cancelled."""
 
 
 @frozen
