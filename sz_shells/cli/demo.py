@@ -126,6 +126,7 @@ def _demo(folder: Path, seconds: float) -> int:
             with _process("run", str(config), folder=folder, diary=diary) as second:
                 out.print(f"[bold green]started again[/] as process {second.pid}: it catches up\n")
                 _watch(out, database, seen, second, started + seconds, life=2)
+                _let_end(database)
                 worker.send_signal(signal.SIGTERM)
                 worker.wait(timeout=30)
                 second.send_signal(signal.SIGTERM)
@@ -200,6 +201,21 @@ def _watch(
         if database.exists():
             _show_new(out, _store(database), seen)
         time.sleep(0.2)
+
+
+def _let_end(database: Path) -> None:
+    """Wait for what is executing, or was when its worker was killed: on a busy machine that one takes a while to come
+    back, and nobody else can say what became of it."""
+    from sz_protocol.queries import RunsPage
+    from sz_protocol.records import RunState
+
+    def executing() -> set[int]:
+        return {run.row for run in _store(database).query(RunsPage(limit=1_000_000, state=RunState.LEASED))}
+
+    patience = time.monotonic() + PATIENCE_S
+    waited_for = executing()
+    while waited_for & executing() and time.monotonic() < patience:
+        time.sleep(0.1)
 
 
 def _show_new(out: "Console", store: "SqliteStore", seen: set[int]) -> None:
