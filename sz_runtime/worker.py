@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import anyio
+import structlog
 from attrs import evolve
 
 from sz_protocol.attaching import AttachmentSettings, Identity, offer_of
@@ -35,6 +36,7 @@ from sz_runtime.plugins import UnknownPlugin, load_plugin
 from sz_runtime.ports import Clock, Link, LinkError, Outbox
 from sz_runtime.signals import obey_signals
 
+_log = structlog.get_logger("schedulezero.worker")
 THREADS = 40
 SLOTS = 16
 
@@ -140,6 +142,7 @@ class Worker:
         async with anyio.create_task_group() as tasks:
             await tasks.start(obey_signals, self.stop, partial(self.stop, 0))
             await self.run()
+            _log.info("stopped")
             tasks.cancel_scope.cancel()
 
     @asynccontextmanager

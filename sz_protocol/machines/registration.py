@@ -126,12 +126,16 @@ class Registration:
     def decide_key(self, hello: Hello, key: str) -> str:
         """Why somebody with this key may not be this handler with these methods; empty: he may (MEMB-10)."""
         if hello.handler_id in self.local:
-            return f"{hello.handler_id!r} is a handler of the server itself"
+            return f"{hello.handler_id!r} is a handler of the server itself; choose another handler id"
         if self.allowed is None:
             return ""
-        allowed = self.allowed.get(key, {}).get(hello.handler_id)
+        theirs = self.allowed.get(key)
+        if not theirs:
+            return "this key is not allowed: it was revoked or removed, or never was allowed"
+        allowed = theirs.get(hello.handler_id)
         if allowed is None:
-            return f"this key is not that of handler {hello.handler_id!r}"
+            owners = ", ".join(map(repr, sorted(theirs)))
+            return f"this key is not that of handler {hello.handler_id!r}, but of {owners}"
         if allowed.methods is None:
             return ""
         more = [offer.method for offer in hello.methods if offer.method not in allowed.methods]

@@ -109,6 +109,8 @@ class Names:
             children += self.third_parties().components
         hint = nearest(leaf, list(dict.fromkeys(children)))  # our own components have entry points too
         meant = hint.split('"')[1] if hint.startswith("did you mean") else ""
+        if not meant and leaf in ("host", "port") and "address" in children:
+            return "write both into address, as in tcp://HOST:5556", f"{parent}.address"
         elsewhere = [other for other in keys if other.endswith(f".{leaf}")]
         if not meant and len(elsewhere) == 1:
             return f"{hint}; there is {elsewhere[0]}", elsewhere[0]

@@ -68,7 +68,8 @@ class Kind:
 _DEPLOYMENT = "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 _MODULE = "^[^\\W\\d]\\w*(\\.[^\\W\\d]\\w*)*$"
 _HOST = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9]+)?\])"
-_PORT = "[1-9][0-9]{0,4}"
+_PORT = "(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})"
+"""From 1 to 65535."""
 _BIND = rf"^(tcp://(?:\*|{_HOST}):(?:\*|{_PORT})|ipc://\S+)$"
 _PEER = rf"^(tcp://{_HOST}:{_PORT}|ipc://\S+)$"
 _Z85 = r"[0-9A-Za-z.:+=^!/*?&<>(){}@%$#\[\]-]{40}"
@@ -184,8 +185,8 @@ KINDS: dict[Any, Kind] = {
     DurationUs: Kind(_DURATION_TEXT, read_duration, DURATION_SCHEMA),
     PositiveDurationUs: Kind(_DURATION_TEXT, read_positive_duration, DURATION_SCHEMA),
     FilePath: Kind("the path of a file", _read_path, {"type": "string", "minLength": 1}),
-    BindAddress: _pattern(_BIND, f"{_ADDRESS} tcp://127.0.0.1:5555 or ipc:///PATH"),
-    PeerAddress: _pattern(_PEER, f"{_ADDRESS} tcp://HOST:5555 or ipc:///PATH"),
+    BindAddress: _pattern(_BIND, f"{_ADDRESS} tcp://127.0.0.1:5555 (ports up to 65535) or ipc:///PATH"),
+    PeerAddress: _pattern(_PEER, f"{_ADDRESS} tcp://HOST:5555 (ports up to 65535) or ipc:///PATH"),
     Url: Kind("a URL", _read_url, {"type": "string", "pattern": _URL}),
     FrameBytes: Kind(
         f"a number of bytes from {MIN_FRAME} to {MAX_BYTES}",

@@ -94,4 +94,7 @@ def _print(found: "tuple[HandlerStatus, ...]") -> None:
 def _nobody(listens: bool) -> str:
     if listens:
         return "no remote handler is registered; start one with: schedulezero worker --server ... --handler-id ...\n"
-    return "this deployment has no registration server: set components.handlers.remote.enabled\n"
+    return (
+        "no remote handler is registered, and by this configuration none can: it has no registration server; set\n"
+        "components.handlers.remote.enabled: true\n"
+    )

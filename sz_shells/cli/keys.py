@@ -1,5 +1,6 @@
 """`schedulezero keys new | list | revoke`: the keys that servers and remote handlers know each other by."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -60,7 +61,7 @@ def new(
     elif server:
         sys.stdout.write(_about_server(made, place, secret))
     else:
-        sys.stdout.write(_about_handler(made, place, secret, known))
+        sys.stdout.write(_about_handler(made, place, secret, known, directory))
     return OK
 
 
@@ -181,15 +182,20 @@ make one for each handler, with `schedulezero keys new NAME`.
 """
 
 
-def _about_handler(made: "PublicKey", directory: Path, secret: Path, server_key: str | None) -> str:
+def _about_handler(made: "PublicKey", directory: Path, secret: Path, server_key: str | None, given: str | None) -> str:
+    there = "" if given is None else f" --dir {shlex.quote(given)}"
     methods = "all methods" if made.methods is None else f"the methods {', '.join(made.methods)}"
     text = f"""\
 {made.name}: a key for handler {made.handler_id}, {methods}
   {directory / f"{made.name}.pub"}   belongs into the server's directory of keys: it lets this key in
-  {secret}   belongs to the handler's host alone: move it there (mode 0600), and keep no copy
+  {secret}   belongs to the handler's host alone: move it there (mode 0600), keep no copy elsewhere
 """
     if server_key is None:
-        return f"{text}The server has no key yet: `schedulezero keys new server --server` makes it.\n"
+        return f"""{text}\
+{directory} holds no key of a server. On the handler's host that is as it should be: send {made.name}.pub to the server,
+and get the server's public key from there. On the server, make its key:
+    schedulezero keys new server --server{there}
+"""
     # A key holds no quotes of either kind.
     return f"""{text}\
 The handler needs it, and the server's public key. In a configuration, below zmq_client:

@@ -45,8 +45,8 @@ def runs(
     if output == "json":
         emit_json([as_row(run) for run in found])
     else:
-        columns = ("fire time (UTC)", "schedule", "outcome", "reason", "attempt", "late s", "took s", "error")
-        print_table("", columns, (_cells(run) for run in found))
+        columns = ("fire time (UTC)", "schedule", "method", "outcome", "reason", "attempt", "late s", "took s", "error")
+        print_table("", columns, (cells(run) for run in found))
     return 0
 
 
@@ -81,6 +81,7 @@ def as_row(run: "Run") -> dict[str, Any]:
         "kind": str(run.kind),
         "handler_id": run.handler_id,
         "method": run.method,
+        "worker": run.worker or None,
         "decided_at": iso(run.decided_us),
         "count": run.count,
         "until": iso(run.until_us),
@@ -91,7 +92,8 @@ def as_row(run: "Run") -> dict[str, Any]:
     return row
 
 
-def _cells(run: "Run") -> tuple[object, ...]:
+def cells(run: "Run") -> tuple[object, ...]:
+    """One ledger row of the table."""
     late = None if run.started_us is None else f"{(run.started_us - run.fire_us) / 1e6:.3f}"
     took = None
     if run.started_us is not None and run.finished_us is not None:
@@ -100,4 +102,6 @@ def _cells(run: "Run") -> tuple[object, ...]:
     if run.count > 1:
         outcome = f"{outcome} ×{run.count}"
     error = run.error.partition("\n")[0] if run.error else None
-    return iso(run.fire_us), run.schedule_id, outcome, run.reason, run.attempt, late, took, error
+    schedule = run.schedule_id or "(run-now)"
+    method = f"{run.handler_id}.{run.method}" + (f" ({run.worker})" if run.worker not in ("", run.handler_id) else "")
+    return iso(run.fire_us), schedule, method, outcome, run.reason, run.attempt, late, took, error

@@ -11,6 +11,10 @@ from sz_shells.links.zmq.limits import Limits
 from sz_shells.links.zmq.registration_link import RegistrationLink
 from sz_shells.links.zmq.securing import refuses_to_listen, secure_server
 
+ELSEWHERE = (
+    "another address is given as components.handlers.remote.registration_server.address, in the configuration or by "
+    "--set components.handlers.remote.registration_server.address=tcp://HOST:PORT"
+)
 _log = structlog.get_logger("schedulezero.registration")
 
 
@@ -42,7 +46,7 @@ async def _serve(context: ComponentContext) -> None:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
-        raise error from None
+        raise LinkError(f"{error}; {ELSEWHERE}") from None
 
 
 REGISTRATION_SERVER = Component(_serve, needs=("scheduler",), required=False, refuses=_refuses)

@@ -54,7 +54,16 @@ def test_without_a_key_of_the_server_it_is_said_how_to_make_one(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run("new", "edge-1")
-    assert capsys.readouterr().out.endswith("no key yet: `schedulezero keys new server --server` makes it.\n")
+    assert capsys.readouterr().out.endswith("On the server, make its key:\n    schedulezero keys new server --server\n")
+
+
+def test_on_a_handler_s_host_nobody_is_told_to_make_a_key_of_the_server_there(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("new", "edge-1", "--dir", "my keys")
+    said = capsys.readouterr().out
+    assert "On the handler's host that is as it should be: send edge-1.pub to the server" in said
+    assert said.endswith("schedulezero keys new server --server --dir 'my keys'\n")
 
 
 def test_what_is_printed_can_stand_in_a_configuration(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,6 +43,8 @@ def refused(*words: str) -> int:
         ((*SERVER, "--handler-id", "edge-1", "--modules", "cw_broken"), "cw_broken.py:3: handler module cw_broken:"),
         ((*SERVER, "--handler-id", "edge-1", "--modules", "cw_empty"), "worker edge-1 has no handler to offer"),
         (("--server", "127.0.0.1:5556", *GOOD), "one is written as tcp://HOST:5556"),
+        (("--server", "tcp://host:99999", *GOOD), "(ports up to 65535)"),
+        (("--server", "tcp://host:0", *GOOD), "(ports up to 65535)"),
         ((*SERVER, *GOOD, "--tag", "zone"), "--tag zone: write KEY=VALUE, as in --tag zone=eu"),
         ((*SERVER, *GOOD, "--concurrency", "0"), "concurrency has to be from 1 to 10000"),
         ((*SERVER, *GOOD, "--server-key", "k" * 40), "a secret key of its own is missing"),

@@ -5,6 +5,7 @@ import random
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -184,18 +185,45 @@ def test_an_old_or_new_version_is_told_so(fleet: Fleet, peers: list[Peer]) -> No
 
 
 def test_random_bytes_and_oversize_frames_hurt_nobody_else(fleet: Fleet, peers: list[Peer]) -> None:
-    peer, fool = welcome(fleet, peers, "edge"), Peer(fleet, "fool")
-    peers.append(fool)
+    peer, fool, giant = welcome(fleet, peers, "edge"), Peer(fleet, "fool"), Peer(fleet, "giant")
+    peers += (fool, giant)
     rng = random.Random(5)
     for size in (0, 1, 10, 1000, 100_000):
         for _ in range(20):
             fool.socket.send(rng.randbytes(size))
-    fool.socket.send(b"\x93" + os.urandom(5 << 20))
-    with socket.create_connection(("127.0.0.1", fleet.port)) as raw:
-        raw.sendall(rng.randbytes(4096))
-    run_id = fleet.run_now("edge", "work")
-    peer.say(peer.report(peer.take()))
-    assert fleet.wait_outcome(run_id) == "succeeded"
+    assert fool.hear(Reject).code == "invalid"
+    with ended(giant, peer), socket.create_connection(("127.0.0.1", fleet.port), timeout=0.1) as noise:
+        giant.socket.send(b"\x93" + os.urandom(5 << 20))
+        noise.sendall(rng.randbytes(4096))
+        run_id = fleet.run_now("edge", "work")
+        peer.say(peer.report(peer.take()))
+        assert fleet.wait_outcome(run_id) == "succeeded"
+        until = time.monotonic() + 20
+        while not is_closed(noise):
+            assert time.monotonic() < until, "what is no ZeroMQ is not kept"
+            peer.live()
+    assert fleet.registered() == {"edge": "present"}
+
+
+@contextmanager
+def ended(loser: Peer, winner: Peer) -> Iterator[None]:
+    """The server ends the one's connection during the block, and not the other's."""
+    monitors = [peer.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED) for peer in (loser, winner)]
+    yield
+    assert monitors[0].poll(15_000), "too long a frame ends its connection"
+    assert not monitors[1].poll(0)
+    for peer in (loser, winner):
+        peer.socket.disable_monitor()
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """Whether the other end has closed or reset it; its greeting comes first."""
+    try:
+        return not connection.recv(4096)
+    except TimeoutError:
+        return False
+    except ConnectionResetError:
+        return True
 
 
 def test_a_thousand_half_open_connections_keep_nobody_out(fleet: Fleet, peers: list[Peer]) -> None:

@@ -35,6 +35,7 @@ def test_sigterm_drains_and_a_second_one_hurries(fleet: Fleet) -> None:
     short = fleet.run_now("edge-1", "nap", '{"seconds": 2}')
     fleet.wait_for(lambda: fleet.starts_of(short))
     assert worker.stop() == 0
+    assert worker.tail().splitlines()[-1].endswith("level=info event=stopped")
     assert fleet.wait_outcome(short) == "succeeded"
     worker.start()
     wait_for_word(fleet, "edge-1", "registered", 2)
@@ -101,5 +102,14 @@ def test_a_worker_with_a_key_is_let_in_and_one_without_is_not(fleet: Fleet) -> N
     assert fleet.wait_outcome(run_id) == "succeeded"
     wait_for_word(fleet, "thief", "rejected")
     assert "code=not_allowed" in thief.tail()
+    assert "this key is not that of handler 'thief', but of 'edge-2'" in thief.tail().replace("\\", "")
     assert "event=registered" not in stranger.tail() + thief.tail()
+    hints = [line for line in stranger.tail().splitlines() if "does the server want a key?" in line]
+    assert hints
+    assert all("level=warning" in line for line in hints)
+    assert fleet.cli("keys", "revoke", "edge-1", str(fleet.config)).returncode == 0
+    fleet.wait_for(lambda: "the key is not allowed" in fleet.workers["edge-1"].tail())
+    revoked = [line for line in fleet.tail().splitlines() if "event=handler_rejected handler=edge-1" in line]
+    assert all("it was revoked or removed" in line for line in revoked)
+    fleet.wait_for(lambda: fleet.registered()["edge-1"] in ("suspect", "lost"))
     assert (keys / "edge-1.secret").read_text().strip() not in fleet.tail()

@@ -425,6 +425,8 @@ def test_memb_10_a_key_speaks_for_its_own_handlers_and_methods(
     answer = Remote(desk, handler, key=key, methods=tuple(map(OfferedMethod, methods))).hello()
     assert isinstance(answer, Welcome) is allowed
     assert allowed or answer.code is RejectCode.NOT_ALLOWED
+    unknown = "it was revoked or removed, or never was allowed" in getattr(answer, "message", "")
+    assert unknown is (key in ("", "key-c"))
 
 
 def test_memb_10_a_key_that_is_taken_away_ends_its_session_at_once() -> None:
@@ -436,6 +438,7 @@ def test_memb_10_a_key_that_is_taken_away_ends_its_session_at_once() -> None:
     handler.accept(*handler.runs)
     news = desk.give(KeysChanged((AllowedKey("key-b", "b"),)))
     assert [(m.code, m.session) for m in news] == [(RejectCode.NOT_ALLOWED, handler.session)]
+    assert news[0].message == "this key is not allowed: it was revoked or removed, or never was allowed"
     assert [m.code for m in handler.report(handler.runs[0])] == [RejectCode.UNKNOWN_SESSION]
     assert handler.hello().code is RejectCode.NOT_ALLOWED
     assert other.beat() == [Echo(other.session, 2, 1)]

@@ -14,6 +14,7 @@ from sz_protocol.kernel.events import LinkChanged
 from sz_protocol.notices import (
     Attached,
     AttachRefused,
+    ComponentChanged,
     Detached,
     HandlerLeft,
     HandlerRegistered,
@@ -165,6 +166,17 @@ async def test_a_second_worker_of_one_id_is_rejected_and_takes_over_when_the_fir
                 first.stop()
                 await until(lambda: second.attached)
                 assert (await s.do("edge-1", "add", a=3, b=4)).result == "7"
+
+
+async def test_a_server_whose_address_is_taken_says_how_to_give_it_another() -> None:
+    async with site() as first, site(address=first.address, wait=False) as second:
+        await until(lambda: [told for told in second.told(ComponentChanged) if told.state == "backing_off"])
+        (told, *_) = (told for told in second.told(ComponentChanged) if told.state == "backing_off")
+        assert told.reason == (
+            f"{first.address}: cannot listen there: Address already in use; another address is given as "
+            "components.handlers.remote.registration_server.address, in the configuration or by "
+            "--set components.handlers.remote.registration_server.address=tcp://HOST:PORT"
+        )
 
 
 # --- the end -----------------------------------------------------------------------------------------------------

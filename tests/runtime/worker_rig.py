@@ -77,13 +77,15 @@ class Site:
 
 
 @asynccontextmanager
-async def site(more: str = "", schedules: str = "", address: str = "tcp://127.0.0.1:*") -> AsyncIterator[Site]:
-    """A running node that handlers can register with."""
+async def site(
+    more: str = "", schedules: str = "", address: str = "tcp://127.0.0.1:*", wait: bool = True
+) -> AsyncIterator[Site]:
+    """A running node that handlers can register with, at once unless nobody shall `wait` for that."""
     notices: list[Notice] = []
     config = parse_config(CONFIG.format(address=address, more=more, schedules=schedules))
     async with ComponentManager(config, registry=LocalHandlerRegistry(), observers=[notices.append]) as manager:
         made = Site(manager, notices)
-        await until(lambda: manager.components.get("registration_server") is not None)
+        await until(lambda: not wait or manager.components.get("registration_server") is not None)
         yield made
 
 

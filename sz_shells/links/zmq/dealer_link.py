@@ -59,6 +59,7 @@ class DealerLink:
         self._log = LimitedLog(_log)
         self.why_down = "not connected yet"
         """Why there is no connection now; for a person."""
+        self._turned_down = False
         self.counts: Counter[str] = Counter()
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
@@ -75,7 +76,9 @@ class DealerLink:
                 except LinkError as error:
                     was_heard, self.why_down = False, str(error)
                 failures = 0 if was_heard else failures + 1
-                self._log.info("zmq_not_connected", address=self._address, because=self.why_down, failures=failures)
+                # A server that is away comes back by itself. One that turns us down wants a person.
+                write = self._log.warning if self._turned_down else self._log.info
+                write("zmq_not_connected", address=self._address, because=self.why_down, failures=failures)
                 await anyio.sleep(self._rng.uniform(0, self._longest_wait_s(failures)))
         finally:
             await leave(context, self._limits.leave_s)
@@ -97,6 +100,7 @@ class DealerLink:
 
     async def _one_life(self, context: "zmq.Context[zmq.Socket[bytes]]", attempt: int) -> bool:
         """One connection, or one attempt at it; whether anything was heard. Returns when it is over."""
+        self._turned_down = False
         address = await connectable(self._address, attempt)
         dealer = FdSocket(context.socket(zmq.DEALER, socket_class=zmq.Socket))
         monitor: Monitor | None = None
@@ -134,6 +138,7 @@ class DealerLink:
             happened = await monitor.next()
             if happened.event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 return True
+            self._turned_down = bool(happened.event & HANDSHAKE_FAILED)
             self.why_down = self._why_not(happened)
             return False
         self.why_down = "no answer"
@@ -144,7 +149,9 @@ class DealerLink:
             return "nobody listens there"
         if happened.event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             return why_failed(happened)
-        doubt = "is the server's public key the right one?" if self._security else "does the server want a key?"
+        doubt = "is the server's public key the right one?"
+        if self._security is None:
+            doubt = "does the server want a key? This end was given none"
         return f"{why_failed(happened)} ({doubt})"
 
     async def _stay_up(self, dealer: FdSocket, monitor: Monitor) -> None:

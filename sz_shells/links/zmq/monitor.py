@@ -64,6 +64,8 @@ def why_failed(happened: Happened) -> str:
     if happened.event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
         return "the key is not allowed"
     if happened.event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+        if happened.value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
+            return "one end has keys, and the other has none"
         return _protocol_errors().get(happened.value, f"protocol error {happened.value:#x}")
     return "the connection ended, or took too long, before its handshake was over"
 

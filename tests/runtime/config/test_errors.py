@@ -84,6 +84,14 @@ schedules:
         ("components: {tornado.port: 1}", "dots are for presets, here it is tornado: {port: ...}"),
         ("components: {torado: {}}", 'unknown key "torado"; did you mean "tornado"?'),
         ("components: {modules: [a]}", "there is components.handlers.local.modules"),
+        (
+            "components: {handlers: {remote: {registration_server: {host: 0.0.0.0}}}}",
+            'unknown key "host"; write both into address, as in tcp://HOST:5556',
+        ),
+        (
+            "components: {handlers: {remote: {registration_server: {port: 7000}}}}",
+            'unknown key "port"; write both into address, as in tcp://HOST:5556',
+        ),
         ("deployment: {mode: hybrid}", "deployment.mode: \"hybrid\" is not known; known here: full, minimal, autonomous"),
         ("deployment: {mode: 1}", "deployment.mode: is the number 1, but has to be one of full, minimal"),
         ("deployment: {name: ''}", "deployment.name: is the text \"\", but has to be a name of letters, digits"),

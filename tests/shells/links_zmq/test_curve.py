@@ -1,10 +1,13 @@
 """Keys over real connections: who is let in, as whom, and for how long."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 import zmq
+from structlog.testing import capture_logs
 from zmq.utils import z85
 
 from sz_protocol.kernel.events import AllowedKey
@@ -13,6 +16,7 @@ from sz_runtime.config.model import RegistrationServer
 from sz_shells.links.zmq import keys_directory
 from sz_shells.links.zmq.curve import DOMAIN, ClientSecurity, ServerSecurity
 from sz_shells.links.zmq.key_files import PublicKey, Role, new_keys, revoke
+from sz_shells.links.zmq.monitor import Happened, why_failed
 from sz_shells.links.zmq.securing import secure_client, secure_server
 from sz_shells.links.zmq.zap import zap_reply
 from tests.shells.links_zmq import raw
@@ -27,6 +31,18 @@ def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "keys"
     new_keys(directory, "server", Role.SERVER)
     return directory
+
+
+@pytest.fixture
+def lines() -> Iterator[list[Any]]:
+    """What is logged."""
+    with capture_logs() as found:
+        yield found
+
+
+def levels(lines: list[Any], event: str) -> dict[str, str]:
+    """How loudly it was said, by the reason."""
+    return {line["because"]: line["log_level"] for line in lines if line["event"] == event}
 
 
 def securing(keys: Path) -> ServerSecurity:
@@ -84,7 +100,7 @@ async def test_a_key_that_is_not_in_the_directory_is_refused_until_it_is(keys: P
         assert server.frames[0][1] == stranger.key
 
 
-async def test_a_revoked_key_is_cut_off_and_nobody_else_is(keys: Path) -> None:
+async def test_a_revoked_key_is_cut_off_and_nobody_else_is(keys: Path, lines: list[Any]) -> None:
     one, one_s = worker(keys, "one")
     _, two_s = worker(keys, "two")
     revoked: list[str] = []
@@ -99,6 +115,7 @@ async def test_a_revoked_key_is_cut_off_and_nobody_else_is(keys: Path) -> None:
         await until(lambda: first.changes == [True, False])
         await until(lambda: first.link.why_down == "the key is not allowed")
         assert revoked == [one.key]
+        await until(lambda: levels(lines, "zmq_not_connected").get("the key is not allowed") == "warning")
         await until(lambda: not server.link.send(peers[b"1"], b"for one alone"))
         assert first.frames == []
         assert server.link.send(peers[b"2"], b"still here")
@@ -121,7 +138,7 @@ async def test_a_key_that_was_revoked_before_it_spoke_is_not_heard(keys: Path) -
         assert server.link.counts["refused_key"] == 1
 
 
-async def test_no_keys_and_wrong_ones_do_not_get_in(keys: Path) -> None:
+async def test_no_keys_and_wrong_ones_do_not_get_in_and_are_told_so(keys: Path, lines: list[Any]) -> None:
     _, right = worker(keys, "one")
     other, _ = zmq.curve_keypair()
     wrong_server = ClientSecurity(other, right.secret_key)
@@ -135,10 +152,19 @@ async def test_no_keys_and_wrong_ones_do_not_get_in(keys: Path) -> None:
             liar.sendall(raw.greeting(b"CURVE") + raw.command(b"HELLO", bytes(194)))
             await until(lambda: server.link.counts["handshake_failed"] > 3)
         assert open_one.changes == misled.changes == []
-        assert open_one.link.why_down.endswith("(does the server want a key?)")
+        assert open_one.link.why_down.endswith("(does the server want a key? This end was given none)")
         assert misled.link.why_down.endswith("(is the server's public key the right one?)")
         assert client.up
         assert server.texts() == [b"hello"]
+    refused = levels(lines, "zmq_not_connected")
+    assert len(refused) >= 2
+    assert set(refused.values()) == {"warning"}, "a person has to mend it"
+
+
+def test_a_server_says_which_strangers_have_no_keys() -> None:
+    """Where it is the one that notices; else all it sees is that the other end left."""
+    mismatch = Happened(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH)
+    assert why_failed(mismatch) == "one end has keys, and the other has none"
 
 
 async def test_a_client_with_keys_does_not_talk_to_a_server_without(keys: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
+from structlog.testing import capture_logs
 
 from sz_shells.links.zmq.dealer_link import DealerLink
 from sz_shells.links.zmq.limits import Limits
@@ -151,6 +152,12 @@ async def test_while_it_is_down_a_link_keeps_so_much_and_says_what_it_dropped() 
     limits = Limits(outbox_messages=3, outbox_bytes=100)
     async with serving(lasting_address()) as away:
         address = away.address
+    with capture_logs() as lines:
+        await fill_and_connect(address, limits)
+    assert {line["log_level"] for line in lines if line["event"] == "zmq_not_connected"} == {"info"}, "it comes back"
+
+
+async def fill_and_connect(address: str, limits: Limits) -> None:
     async with connecting(address, wait=False, limits=limits) as client:
         assert [client.link.send(b"%d" % number) for number in range(5)] == [True, True, True, False, False]
         assert client.link.counts["dropped_outbox_full"] == 2
