@@ -4,10 +4,10 @@ Every record begins with the true time (`at_us`) and the name of the node or sto
 report read these records and nothing else.
 """
 
-from attrs import frozen
+from sz_runtime.simulation.fact import fact
 
 
-@frozen
+@fact
 class Noted:
     """Base of all records."""
 
@@ -18,14 +18,14 @@ class Noted:
 # --- the run itself ------------------------------------------------------------------------------------------
 
 
-@frozen
+@fact
 class Phase(Noted):
     """`name`: faults (they may strike), calm (none are planned), healed (none may strike any more), end."""
 
     name: str
 
 
-@frozen
+@fact
 class Fault(Noted):
     """Something was done to the node or its surroundings; `what` is the line of a scenario that does it."""
 
@@ -35,7 +35,7 @@ class Fault(Noted):
 # --- lives of nodes ------------------------------------------------------------------------------------------
 
 
-@frozen
+@fact
 class NodeStarted(Noted):
     """A node began a life with this term. `utc_us` is what its wall clock said, `wall_high_us` what the store
     remembered."""
@@ -46,7 +46,7 @@ class NodeStarted(Noted):
     wall_high_us: int
 
 
-@frozen
+@fact
 class StartFailed(Noted):
     """The store could not be opened; the node tries again later."""
 
@@ -54,7 +54,7 @@ class StartFailed(Noted):
     why: str
 
 
-@frozen
+@fact
 class NodeCrashed(Noted):
     """The process vanished at `point` (any: between two events)."""
 
@@ -62,7 +62,7 @@ class NodeCrashed(Noted):
     point: str
 
 
-@frozen
+@fact
 class NodeStopped(Noted):
     """The node ended by its own will: it had drained, or another node had taken its store."""
 
@@ -70,7 +70,7 @@ class NodeStopped(Noted):
     why: str
 
 
-@frozen
+@fact
 class NodeRaised(Noted):
     """A machine raised: always a violation."""
 
@@ -78,7 +78,7 @@ class NodeRaised(Noted):
     error: str
 
 
-@frozen
+@fact
 class Stalled(Noted):
     """The node did nothing until `until_us`; `kind`: pause (the process), stall (the protocol loop alone, between a
     check and its effect), suspend (the machine)."""
@@ -87,7 +87,7 @@ class Stalled(Noted):
     until_us: int
 
 
-@frozen
+@fact
 class ClockChanged(Noted):
     """The wall clock moved by `step_us` against true time, or the rate or the trust in it changed. `error_us` is
     what it is wrong by from now on."""
@@ -98,7 +98,7 @@ class ClockChanged(Noted):
     error_us: int
 
 
-@frozen
+@fact
 class BacklogEnded(Noted):
     """A streak of `wakes` calls in a row, each of which was promised to shrink a backlog, has come to its end;
     `endless`: it was ended by us."""
@@ -107,7 +107,7 @@ class BacklogEnded(Noted):
     endless: bool
 
 
-@frozen
+@fact
 class WakeupStale(Noted):
     """The node asked to be woken at a time that had passed, and not for a backlog."""
 
@@ -115,14 +115,14 @@ class WakeupStale(Noted):
     late_us: int
 
 
-@frozen
+@fact
 class Spun(Noted):
     """The node asked to be woken again and again, at once, and had nothing to do each time."""
 
     wakes: int
 
 
-@frozen
+@fact
 class Weighed(Noted):
     """`objects`: how many containers' entries the node held when it was quiet; `unfinished` how many rows of its
     store were not done then."""
@@ -131,7 +131,7 @@ class Weighed(Noted):
     unfinished: int
 
 
-@frozen
+@fact
 class Asked(Noted):
     """A person asked for something."""
 
@@ -140,7 +140,7 @@ class Asked(Noted):
     schedule_id: str
 
 
-@frozen
+@fact
 class Answered(Noted):
     """The reply to a command, `answer` being its kind."""
 
@@ -149,7 +149,7 @@ class Answered(Noted):
     detail: str
 
 
-@frozen
+@fact
 class Told(Noted):
     """The node published a notice."""
 
@@ -161,7 +161,7 @@ class Told(Noted):
 # --- stores --------------------------------------------------------------------------------------------------
 
 
-@frozen
+@fact
 class TermTaken(Noted):
     """`node` (a store) gave this term to a node's life."""
 
@@ -169,7 +169,7 @@ class TermTaken(Noted):
     term: int
 
 
-@frozen
+@fact
 class Committed(Noted):
     """A transaction of `writer` became durable in the store `node`. `current` is the term that the store had given
     last when it was applied."""
@@ -180,7 +180,7 @@ class Committed(Noted):
     current: int
 
 
-@frozen
+@fact
 class RunWritten(Noted):
     """A row of the ledger became durable, inserted or updated, as part of the writer's operation `op`.
     `expected_attempt`: for updates, the attempt that the row had before."""
@@ -211,7 +211,7 @@ class RunWritten(Noted):
     """The remote handler that the current attempt is claimed for."""
 
 
-@frozen
+@fact
 class AttemptWritten(Noted):
     """The history of an attempt became durable, as part of the writer's operation `op`: another one may follow."""
 
@@ -223,7 +223,7 @@ class AttemptWritten(Noted):
     reason: str
 
 
-@frozen
+@fact
 class CursorMoved(Noted):
     """A cursor became durable at `cursor_us`; `from_us` is where it stood in the store."""
 
@@ -235,7 +235,7 @@ class CursorMoved(Noted):
     next_due_us: int | None
 
 
-@frozen
+@fact
 class SchedulePut(Noted):
     """A schedule was inserted or replaced. `digest` names its definition."""
 
@@ -253,7 +253,7 @@ class SchedulePut(Noted):
     catch_up_until_us: int
 
 
-@frozen
+@fact
 class RowsDropped(Noted):
     """Retention deleted these rows."""
 
@@ -261,7 +261,7 @@ class RowsDropped(Noted):
     rows: tuple[int, ...]
 
 
-@frozen
+@fact
 class TransactionLost(Noted):
     """A transaction that had been applied did not survive the crash; `torn`: half of it was found and thrown away."""
 
@@ -270,7 +270,7 @@ class TransactionLost(Noted):
     torn: bool
 
 
-@frozen
+@fact
 class Failed(Noted):
     """The store `node` answered an operation with a failure."""
 
@@ -280,7 +280,7 @@ class Failed(Noted):
     committed: bool
 
 
-@frozen
+@fact
 class Rewound(Noted):
     """The store was replaced by the copy that had been made at `to_us`; what it holds now follows."""
 
@@ -290,7 +290,7 @@ class Rewound(Noted):
 # --- executions, as the handlers wrote them down -------------------------------------------------------------
 
 
-@frozen
+@fact
 class ExecutionStarted(Noted):
     """A handler began. `utc_us` is the wall clock of its machine."""
 
@@ -305,7 +305,7 @@ class ExecutionStarted(Noted):
     pool: str
 
 
-@frozen
+@fact
 class ExecutionEnded(Noted):
     """A handler ended; `how` is its outcome, or `killed` when its process vanished."""
 
@@ -318,7 +318,7 @@ class ExecutionEnded(Noted):
     pool: str
 
 
-@frozen
+@fact
 class CancelAsked(Noted):
     """An execution was asked to stop."""
 
@@ -330,7 +330,7 @@ class CancelAsked(Noted):
 # --- the network ---------------------------------------------------------------------------------------------
 
 
-@frozen
+@fact
 class MessageSent(Noted):
     """`copies` is how many of it the network will deliver: 0 lost, 2 duplicated."""
 
@@ -340,7 +340,7 @@ class MessageSent(Noted):
     copies: int
 
 
-@frozen
+@fact
 class MessageDelivered(Noted):
     """A copy arrived at `node`."""
 
@@ -351,7 +351,7 @@ class MessageDelivered(Noted):
 # --- the end -------------------------------------------------------------------------------------------------
 
 
-@frozen
+@fact
 class RunKept(Noted):
     """A row of the ledger as the store `node` holds it at the end, or after it was restored from a copy."""
 
@@ -371,7 +371,7 @@ class RunKept(Noted):
     not_before_us: int
 
 
-@frozen
+@fact
 class ScheduleKept(Noted):
     """A schedule as the store `node` holds it at the end, or after it was restored from a copy."""
 

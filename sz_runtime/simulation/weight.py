@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from attrs import fields, has
@@ -21,7 +22,13 @@ def weigh(machine: Any, depth: int = 0, seen: dict[int, None] | None = None) -> 
     seen[id(machine)] = None
     if isinstance(machine, Mapping | list | tuple | deque):
         return len(machine)
-    if depth > DEEPEST or not has(type(machine)):
+    if depth > DEEPEST:
         return 0
-    kept = [field.name for field in fields(type(machine)) if field.name not in REMEMBERED]
-    return sum(weigh(getattr(machine, name), depth + 1, seen) for name in kept)
+    kind: Any = type(machine)
+    return sum(weigh(getattr(machine, name), depth + 1, seen) for name in _looked_into(kind))
+
+
+@cache
+def _looked_into(kind: Any) -> tuple[str, ...]:
+    """The fields of a record of this kind; none where it is no record."""
+    return tuple(field.name for field in fields(kind) if field.name not in REMEMBERED) if has(kind) else ()

@@ -4,8 +4,7 @@ their outboxes hold. Seen from outside, like all facts.
 `node` is the name of a worker, unless it is said otherwise.
 """
 
-from attrs import frozen
-
+from sz_runtime.simulation.fact import fact
 from sz_runtime.simulation.facts import Noted
 
 Refs = tuple[tuple[int, int, int, int], ...]
@@ -14,7 +13,7 @@ Keys = tuple[tuple[int, int], ...]
 """Runs as outboxes name them: (row, attempt)."""
 
 
-@frozen
+@fact
 class WorkerStarted(Noted):
     """A worker began a life. `kept` is what its outbox held."""
 
@@ -23,7 +22,7 @@ class WorkerStarted(Noted):
     utc_us: int
 
 
-@frozen
+@fact
 class WorkerCrashed(Noted):
     """The process vanished at `point` (any: between two events)."""
 
@@ -31,14 +30,14 @@ class WorkerCrashed(Noted):
     point: str
 
 
-@frozen
+@fact
 class WorkerStopped(Noted):
     """The worker ended by its own will: it had drained."""
 
     incarnation: int
 
 
-@frozen
+@fact
 class LinkUp(Noted):
     """A connection to the server `to`, under this number."""
 
@@ -46,7 +45,7 @@ class LinkUp(Noted):
     connection: int
 
 
-@frozen
+@fact
 class LinkDown(Noted):
     """The worker knows that its connection is gone."""
 
@@ -55,7 +54,7 @@ class LinkDown(Noted):
     why: str
 
 
-@frozen
+@fact
 class Said(Noted):
     """`node`, a server or a worker, gave a message to the link. `number` is that of its MessageSent. `beat` is the
     number of a Beat, an Echo or the beat of a Dispatch, and the nonce of a Hello or an answer to it. `granted` is -1
@@ -71,7 +70,7 @@ class Said(Noted):
     words: tuple[str, ...]
 
 
-@frozen
+@fact
 class Unsaid(Noted):
     """A message that no frame can carry was dropped."""
 
@@ -79,7 +78,7 @@ class Unsaid(Noted):
     why: str
 
 
-@frozen
+@fact
 class Mischief(Noted):
     """Somebody else put a frame on the way to `node`, as if `sender` had sent it. `kind`: noise, replay, forged."""
 
@@ -88,7 +87,7 @@ class Mischief(Noted):
     kind: str
 
 
-@frozen
+@fact
 class HandlerSeen(Noted):
     """The server `node` says of a remote handler that it is registered, rejected (`code`), suspect, heard, lost,
     draining or left. `session` is that of a registration."""
@@ -99,14 +98,14 @@ class HandlerSeen(Noted):
     code: str
 
 
-@frozen
+@fact
 class ResultsKept(Noted):
     """These results are in the outbox, durably as far as it can."""
 
     runs: Keys
 
 
-@frozen
+@fact
 class KeepRefused(Noted):
     """The outbox could not keep these."""
 
@@ -114,21 +113,21 @@ class KeepRefused(Noted):
     why: str
 
 
-@frozen
+@fact
 class ResultsForgotten(Noted):
     """These results need not be kept any more."""
 
     runs: Keys
 
 
-@frozen
+@fact
 class ResultsLost(Noted):
     """A crash took these results out of the outbox: they were not durable yet."""
 
     runs: Keys
 
 
-@frozen
+@fact
 class OutboxHeld(Noted):
     """What the outbox holds at the end of the run."""
 

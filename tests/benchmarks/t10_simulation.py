@@ -17,7 +17,9 @@ from attrs import frozen
 
 from sz_protocol.definition import Definition
 from sz_protocol.kernel.now import HOUR_US
+from sz_protocol.machines.attachment import Attachment
 from sz_protocol.node import Node
+from sz_protocol.settings import Settings
 from sz_protocol.triggers import Interval
 from sz_runtime.simulation.checkers import FAMILIES, Checker
 from sz_runtime.simulation.drawing import draw_plan
@@ -78,7 +80,7 @@ def counting(counts: list[int]) -> Iterator[None]:
 
         return handle
 
-    for kind in dict.fromkeys(type(machine) for machine in Node().machines):
+    for kind in dict.fromkeys((*(type(machine) for machine in Node(Settings(remote=True)).machines), Attachment)):
         originals[kind] = kind.handle
         kind.handle = counted(kind.handle)  # type: ignore[method-assign]
     try:
