@@ -64,22 +64,22 @@ class Host(Mortal):
     # --- start ------------------------------------------------------------------------------------------------
 
     def _begin(self, by_force: bool) -> None:
-        """A store that cannot be taken is tried again."""
+        """A store that cannot be taken is tried again; a node is made for one that is: others stand by for hours."""
         around, agenda = self.around, self.agenda
         incarnation = self.incarnation + 1
         store = self._new_store(by_force)
+        try:
+            opened = store.open(lambda events: life.take(events))
+        except StoreError as error:
+            self.trace.add(StartFailed(agenda.now_us, self.name, incarnation, str(error)))
+            self.plan_start(START_AGAIN_US)
+            return
         executor = self._new_executor(incarnation)
         rng = stream(around.plan.seed, "node", self.name, incarnation)
         machine = around.make_node(around.settings, rng, self.node)
         link = around.links.serve(self.name)
         outlets: Outlets = {Write: store.submit, Read: store.submit, Send: link.submit}
         life = Life(self, self.name, agenda, self.trace, self.clock, machine, executor, outlets)
-        try:
-            opened = store.open(life.take)
-        except StoreError as error:
-            self.trace.add(StartFailed(agenda.now_us, self.name, incarnation, str(error)))
-            self.plan_start(START_AGAIN_US)
-            return
         self.incarnation = incarnation
         executor.open(life.take)
         self.life, self._store = life, store

@@ -57,7 +57,9 @@ class Living(Protocol):
 
 
 class Owner(Protocol):
-    """Who keeps the life: its host."""
+    """Who keeps the life: its host. `armed`: what is planned for points."""
+
+    armed: list[Any]
 
     def struck(self, point: Point) -> bool:
         """Whether something was planned for this point; it has been done now."""
@@ -160,8 +162,9 @@ class Life:
 
     def _watch_spin(self, event: Any, effects: list[Any]) -> None:
         """A node that is woken again and again, at once, without anything to do, burns its machine."""
-        since_us, self._idle_since_us = self._idle_since_us, self.agenda.now_us
-        if effects or not isinstance(event, Woke) or self.agenda.now_us - since_us >= SPIN_US:
+        now_us = self.agenda.now_us
+        since_us, self._idle_since_us = self._idle_since_us, now_us
+        if effects or type(event) is not Woke or now_us - since_us >= SPIN_US:
             self._idle_wakes = 0
             return
         self._idle_wakes += 1
@@ -170,10 +173,11 @@ class Life:
             self.owner.raised()
 
     def _perform(self, effects: list[Any], now: Now) -> None:
+        armed = self.owner.armed
         for place, effect in enumerate(effects):
             kind = type(effect)
             point = POINT_OF.get(kind)
-            if point is not None and self.owner.struck(point):
+            if point is not None and armed and self.owner.struck(point):
                 self.held = effects[place:]
                 return
             self._perform_by[kind](effect)

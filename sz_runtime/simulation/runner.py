@@ -24,8 +24,9 @@ COLLECT_AFTER = 500_000
 
 @contextmanager
 def rare_collections() -> Iterator[None]:
-    """Around one world: let the garbage collector look at what it makes rarely, and never at what was there before. Its
-    records have no cycles, and following them costs a tenth of the time. The world itself is one: it goes at the end."""
+    """Around one world: let the garbage collector look rarely at what it makes, and never at what was there before. Its
+    records have no cycles, and following them costs a twentieth of the time. The world itself is one: it goes at the
+    end."""
     before = gc.get_threshold()
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER, *before[1:])

@@ -82,7 +82,7 @@ class Tables:
         if refused:
             self.undo(steps)
             return [], tuple(dict.fromkeys(refused))
-        wall_us = max((latest_us(change) for change in changes), default=0)
+        wall_us = max(map(latest_us, changes), default=0)
         if wall_us > self.wall_high_us:
             self._take(WallStep(self.wall_high_us, wall_us), steps)
         return steps, ()
@@ -104,14 +104,14 @@ class Tables:
 
     def _apply_one(self, change: Change, steps: list[Step]) -> list[Identity]:
         match change:
-            case PutSchedules():
-                return self._put_schedules(change, steps)
-            case MoveCursors():
-                return self._move_cursors(change, steps)
-            case InsertRuns():
-                return self._insert_runs(change, steps)
             case UpdateRuns():
                 return self._update_runs(change, steps)
+            case InsertRuns():
+                return self._insert_runs(change, steps)
+            case MoveCursors():
+                return self._move_cursors(change, steps)
+            case PutSchedules():
+                return self._put_schedules(change, steps)
             case InsertAttempts():
                 for attempt in change.attempts:
                     if (attempt.row, attempt.attempt) not in self.attempts:
@@ -146,9 +146,8 @@ class Tables:
             ):
                 refused.append(move.schedule_id)
                 continue
-            moved = evolve(stored, cursor_us=move.cursor_us, next_due_us=move.next_due_us)
-            if move.next_due_us is None:
-                moved = evolve(moved, state=ScheduleState.FINISHED)
+            state = ScheduleState.FINISHED if move.next_due_us is None else stored.state
+            moved = evolve(stored, cursor_us=move.cursor_us, next_due_us=move.next_due_us, state=state)
             self._take(ScheduleStep(stored, moved), steps)
         return refused
 
@@ -244,16 +243,16 @@ def due_key(schedule: Schedule) -> tuple[int, str]:
 def latest_us(change: Change) -> int:
     """The latest wall time that a change records; a `next_due_us` lies ahead and does not count."""
     match change:
-        case InsertRuns(runs):
-            times = [run.decided_us for run in runs]
-        case UpdateRuns(runs):
-            times = [run.finished_us or 0 for run in runs]
-        case MoveCursors(moves):
-            times = [move.cursor_us for move in moves]
-        case PutSchedules(schedules):
-            times = [max(schedule.since_us, schedule.created_us) for schedule in schedules]
-        case InsertAttempts(attempts):
-            times = [attempt.finished_us for attempt in attempts]
+        case InsertRuns():
+            times = [run.decided_us for run in change.runs]
+        case UpdateRuns():
+            times = [run.finished_us or 0 for run in change.runs]
+        case MoveCursors():
+            times = [move.cursor_us for move in change.moves]
+        case PutSchedules():
+            times = [max(schedule.since_us, schedule.created_us) for schedule in change.schedules]
+        case InsertAttempts():
+            times = [attempt.finished_us for attempt in change.attempts]
         case DropRuns():
             times = []
     return max(times, default=0)

@@ -18,17 +18,18 @@ Listener = Callable[[Any], None]
 BATCH = 1024
 
 _pack: Callable[[Any], bytes] = msgpack.Packer().pack
-_values: dict[type[Noted], Callable[[Any], tuple[Any, ...]]] = {}
+_forms: dict[type[Noted], tuple[str, Callable[[Any], tuple[Any, ...]]]] = {}
+"""The name of each kind, and how its values are read."""
 
 
 def encode(record: Noted) -> bytes:
     """The canonical bytes of a record: its kind and its fields, in order, as msgpack. Contains no hash, address or
     set, so that the same run has the same bytes in every process."""
     kind = type(record)
-    values = _values.get(kind)
-    if values is None:
-        values = _values[kind] = attrgetter(*(field.name for field in fields(kind)))
-    return _pack((kind.__name__, values(record)))
+    form = _forms.get(kind)
+    if form is None:
+        form = _forms[kind] = kind.__name__, attrgetter(*(field.name for field in fields(kind)))
+    return _pack((form[0], form[1](record)))
 
 
 @define
@@ -38,18 +39,19 @@ class Trace:
 
     keep: bool = True
     records: list[Noted] = Factory(list)
-    last_us: int = 0
     _fresh: list[Noted] = Factory(list)
     """Records that are not in the hash yet."""
     _folded: int = 0
+    _last_us: int = 0
+    """When the last one that is in the hash happened."""
     _hash: Any = Factory(lambda: blake2b(digest_size=16))
     _listeners: dict[type[Noted], list[Listener]] = Factory(dict)
 
     def add(self, record: Noted) -> None:
         """Append one record."""
-        self.last_us = record.at_us
-        self._fresh.append(record)
-        if len(self._fresh) >= BATCH:
+        fresh = self._fresh
+        fresh.append(record)
+        if len(fresh) >= BATCH:
             self._fold()
         if self.keep:
             self.records.append(record)
@@ -61,9 +63,17 @@ class Trace:
         self._listeners.setdefault(kind, []).append(listener)
 
     def _fold(self) -> None:
+        if not self._fresh:
+            return
+        self._last_us = self._fresh[-1].at_us
         self._hash.update(b"".join(map(encode, self._fresh)))
         self._folded += len(self._fresh)
         self._fresh.clear()
+
+    @property
+    def last_us(self) -> int:
+        """When the last record happened."""
+        return self._fresh[-1].at_us if self._fresh else self._last_us
 
     @property
     def count(self) -> int:
