@@ -25,7 +25,7 @@ from sz_runtime.simulation.checkers import FAMILIES, Checker
 from sz_runtime.simulation.drawing import draw_plan
 from sz_runtime.simulation.plan import HANDLER, Job, NodePlan, Plan, WorkerPlan
 from sz_runtime.simulation.runner import rare_collections
-from sz_runtime.simulation.steps import Advance, Start
+from sz_runtime.simulation.steps import Advance, Start, Step
 from sz_runtime.simulation.world import Result, World
 from tests.benchmarks.table import Row
 
@@ -45,8 +45,8 @@ def fleet_plan() -> Plan:
     """The same for instances that share a store and workers, all with the default timers, and due each ten seconds."""
     nodes = tuple(NodePlan(f"i{n}", "db", remote=True) for n in range(INSTANCES))
     workers = tuple(WorkerPlan(f"w{n}") for n in range(WORKERS))
-    names = [machine.name for machine in (*nodes, *workers)]
-    steps = (*(Start(name) for name in names), Advance(30 * MINUTE_US))
+    names = [*(node.name for node in nodes), *(worker.name for worker in workers)]
+    steps: tuple[Step, ...] = (*(Start(name) for name in names), Advance(30 * MINUTE_US))
     jobs = jobs_for(ANY_HANDLER, JOBS)
     return Plan(seed=1, calm=True, nodes=nodes, workers=workers, jobs=jobs, steps=steps)
 
