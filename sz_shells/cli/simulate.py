@@ -244,18 +244,14 @@ def _shrunk(order: "Order", broken: "SeedReport") -> str:
 
 
 def _code_version() -> str:
-    """The version, and the commit where this is a checkout."""
+    """The commit where this is a checkout, else the version that is installed."""
     from importlib.metadata import version
 
+    from sz_shells.cli.commit import commit_of
+
+    commit = commit_of(Path(__file__).parents[2])
     text = f"schedulezero {version('schedulezero')}"
-    head = Path(__file__).parents[2] / ".git" / "HEAD"
-    try:
-        reference = head.read_text("ascii").strip().removeprefix("ref: ")
-        target = head.parent / reference
-        commit = target.read_text("ascii").strip() if target.is_file() else reference
-    except OSError:
-        return text
-    return f"{text}, commit {commit[:12]}"
+    return f"{text}, commit {commit[:12]}" if commit is not None else text
 
 
 def _write_report(order: "Order", seed: int, path: Path) -> None:
