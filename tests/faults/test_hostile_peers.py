@@ -240,14 +240,3 @@ def test_a_thousand_half_open_connections_keep_nobody_out(fleet: Fleet, peers: l
     finally:
         for connection in idle:
             connection.close()
-
-
-def test_200_workers_on_one_server(fleet: Fleet, peers: list[Peer]) -> None:
-    crowd = [welcome(fleet, peers, f"edge-{number:03}") for number in range(200)]
-    for peer in crowd:
-        peer.live()
-    assert sum(state == "present" for state in fleet.registered().values()) == 200
-    ids = [fleet.run_now(f"edge-{number:03}", "work") for number in (0, 99, 199)]
-    for number, run_id in zip((0, 99, 199), ids, strict=True):
-        crowd[number].say(crowd[number].report(crowd[number].take()))
-        assert fleet.wait_outcome(run_id) == "succeeded"

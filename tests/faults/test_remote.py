@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sz_protocol.records import Outcome
-from tests.faults.fleet import Entry, Fleet, standing_still
+from sz_protocol.kernel.now import SECOND_US
+from sz_protocol.records import Outcome, ScheduleState
+from tests.faults.fleet import Entry, Fleet, WorkerProcess, standing_still
 
 
 @pytest.fixture
@@ -112,6 +113,56 @@ def test_pain_22_a_server_that_is_killed_finds_its_runs_again_and_repeats_none(f
     assert fleet.wait_outcome(ends_meanwhile) == "succeeded"
     assert fleet.wait_outcome(under_way) == "succeeded"
     assert fleet.starts_of(under_way) == fleet.starts_of(ends_meanwhile) == 1
+
+
+def test_pain_16_a_deploy_without_a_method_parks_its_schedules_and_the_next_one_brings_them_back(fleet: Fleet) -> None:
+    """Nothing is deleted: neither the schedule whose method is gone, nor what passed meanwhile, nor an older name."""
+    module = fleet.folder / "fleet_handlers.py"
+    whole = module.read_text()
+    fleet.configure(
+        every("gone", "edge", rest=", misfire: {policy: all}"),
+        every("stays", "edge", "nap", ", params: {seconds: 0}"),
+        remote="heartbeat: 200ms, lease: 2s, away_grace: 1s",
+    )
+    fleet.start()
+    worker = fleet.worker("edge")
+    fleet.wait_for(lambda: successes(fleet, "gone") >= 1 and successes(fleet, "stays") >= 1)
+
+    deploy(worker, whole.replace("for method in (noop, ", "for method in ("))
+    fleet.wait_for(lambda: fleet.schedules()["gone"].state is ScheduleState.PARKED)
+    assert "noop" in fleet.schedules()["gone"].reason
+    before = successes(fleet, "stays")
+    fleet.wait_for(lambda: successes(fleet, "stays") >= before + 2)
+    assert fleet.schedules()["gone"].state is ScheduleState.PARKED
+
+    # It comes back under another name, and answers to the old one.
+    renamed = whole.replace("noop", "renamed").replace(
+        "for method in (renamed, nap, block, guarded):",
+        'register_local(ME, aliases=["noop"])(renamed)\nfor method in (nap, block, guarded):',
+    )
+    deploy(worker, renamed)
+    fleet.wait_for(lambda: fleet.schedules()["gone"].state is ScheduleState.ACTIVE)
+
+    # Every second since the first has its run: what was missed is caught up with, and nothing is begun twice.
+    now = time.time_ns() // 1_000_000_000
+    first = min(run.fire_us for run in fleet.runs("gone")) // SECOND_US
+    fleet.wait_for(lambda: set(range(first, now + 2)) <= seconds_that_ran(fleet, "gone"))
+    seconds = [run.fire_us // SECOND_US for run in fleet.runs("gone")]
+    assert len(seconds) == len(set(seconds))
+    starts = [entry.run_id for entry in fleet.entries("start", "gone")]
+    assert len(starts) == len(set(starts))
+
+
+def seconds_that_ran(fleet: Fleet, schedule_id: str) -> set[int]:
+    """Of UTC."""
+    return {run.fire_us // SECOND_US for run in fleet.runs(schedule_id) if run.outcome is Outcome.SUCCEEDED}
+
+
+def deploy(worker: WorkerProcess, source: str) -> None:
+    """Stop a worker in order, and start it with another version of its module."""
+    assert worker.stop() == 0
+    (worker.fleet.folder / "fleet_handlers.py").write_text(source)
+    worker.start()
 
 
 def kill_server(fleet: Fleet) -> None:

@@ -72,6 +72,31 @@ def test_a_link_that_is_slow_is_cut_and_closes_halfway_repeats_nothing(fleet: Fl
     assert len(started) == len(set(started)), "nothing was begun twice"
 
 
+def test_pain_22_a_reconnect_neither_kills_nor_repeats_what_went_on_without_a_link(fleet: Fleet, line: Line) -> None:
+    """The lease says how long a worker owns its runs without being heard. Within it they go on, end, and are reported
+    later, by their ids, over another connection."""
+    fleet.configure(remote="heartbeat: 200ms, lease: 12s, away_grace: 12s")
+    fleet.start()
+    worker = fleet.worker("edge", "--reconnect", "1", port=line.port)
+    fleet.wait_registered("edge")
+    goes_on = fleet.run_now("edge", "nap", '{"seconds": 7}')
+    ends_meanwhile = fleet.run_now("edge", "nap", '{"seconds": 2}')
+    fleet.wait_for(lambda: fleet.starts_of(goes_on) and fleet.starts_of(ends_meanwhile))
+    line.do("hold")
+    fleet.wait_for(lambda: fleet.registered()["edge"] == "suspect")
+    wait_for_the_end_of(fleet, ends_meanwhile)
+    time.sleep(1)
+    assert fleet.outcome(ends_meanwhile) is None, "nobody has heard of it yet"
+    line.do("cut")
+    line.do("heal")
+    fleet.wait_for(lambda: worker.tail().count("event=registered") == 2)
+    assert fleet.wait_outcome(ends_meanwhile) == "succeeded"
+    assert not [entry for entry in fleet.entries("end") if entry.run_id == goes_on], "the link is back, and it goes on"
+    assert fleet.wait_outcome(goes_on) == "succeeded"
+    assert fleet.starts_of(goes_on) == fleet.starts_of(ends_meanwhile) == 1
+    assert [run.attempt for run in fleet.runs()] == [1, 1]
+
+
 def test_a_partition_longer_than_the_lease_ends_an_exclusive_run_and_takes_no_late_result(
     fleet: Fleet, line: Line
 ) -> None:
