@@ -120,7 +120,7 @@ def test_pain_16_a_deploy_without_a_method_parks_its_schedules_and_the_next_one_
     module = fleet.folder / "fleet_handlers.py"
     whole = module.read_text()
     fleet.configure(
-        every("gone", "edge", rest=", misfire: {policy: all}"),
+        every("gone", "edge", rest=", misfire: {policy: all}, overlap: queue(100)"),
         every("stays", "edge", "nap", ", params: {seconds: 0}"),
         remote="heartbeat: 200ms, lease: 2s, away_grace: 1s",
     )
