@@ -4,6 +4,7 @@ import gc
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from multiprocessing import get_context
 
 from attrs import frozen
@@ -81,7 +82,8 @@ def run_seeds(order: Order, seeds: Iterable[int], jobs: int = 1) -> Iterator[See
             yield _report(order, seed)
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_report, *zip(*((order, seed) for seed in seeds), strict=True), chunksize=4)
+        # One by one: whoever has seen enough need not wait for more than what is under way.
+        yield from pool.map(partial(_report, order), seeds)
 
 
 def hunt(name: str, seeds: Iterable[int] = range(MUTANT_SEEDS)) -> SeedReport | None:

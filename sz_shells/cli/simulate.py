@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 DEFAULT_SEEDS = "0..99"
 SHRINK_RUNS = 250
+MANY_SEEDS = 50
+"""So many seeds should have reached what is rare: with fewer it is no news that they have not."""
 
 
 def simulate(
@@ -52,6 +54,8 @@ def simulate(
         return _list_mutants(output)
     if jobs < 1:
         fail("--jobs: at least one process has to do the work", USAGE)
+    if report is not None:
+        _expect_to_write(report)
     if scenario is not None:
         if config is not None or seeds is not None or hours is not None:
             fail("--scenario plays one script: it takes no configuration, no --seeds and no --hours", USAGE)
@@ -86,7 +90,7 @@ def _order(config: str | None, settings: list[str] | None, hours: float | None, 
     _know_mutant(mutant)
     if hours is not None and not 0 < hours <= 24 * 366:
         fail("--hours: has to lie between 0 and 8784 (a year)", USAGE)
-    length_us = None if hours is None else int(hours * HOUR_US)
+    length_us = None if hours is None else round(hours * HOUR_US)
     if config is None:
         if settings:
             fail("--set changes a configuration: name one", USAGE)
@@ -200,14 +204,21 @@ def _print_reports(reports: "list[SeedReport]", mutant: str | None) -> None:
     instants = sum(one.stats.get("instants decided", 0) for one in reports)
     rare = _sums(reports)
     never = [name for name, count in rare.items() if not count]
-    out.print(f"{len(reports)} seeds, {hours:.1f} simulated hours, {steps} steps, {instants} fire times decided")
+    out.print(
+        f"{_number(len(reports), 'seed')}, {hours:.1f} simulated hours, {steps} steps, {instants} fire times decided"
+    )
     if mutant is not None:
         verdict = f"caught by seed {failed[0].seed}" if failed else "survived"
         out.print(f"mutant {mutant}: {verdict}")
     else:
-        out.print("every invariant held" if not failed else f"{len(failed)} seeds broke an invariant")
-        if never:
+        out.print("every invariant held" if not failed else f"{_number(len(failed), 'seed')} broke an invariant")
+        if never and len(reports) >= MANY_SEEDS:
             out.print(f"never reached by these seeds: {', '.join(never)}", markup=False)
+
+
+def _number(count: int, what: str) -> str:
+    """A count with its noun."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 # --- what failed ---------------------------------------------------------------------------------------------------
@@ -217,7 +228,7 @@ def _tell_replay(order: "Order", broken: "SeedReport", shrink: bool, named: str)
     """How to see it again: the seed, and a scenario file that is as short as we could make it."""
     options = [f"--seeds {broken.seed}..{broken.seed}"]
     if order.length_us is not None:
-        options.append(f"--hours {order.length_us / 3_600_000_000:g}")
+        options.append(f"--hours {_as_hours(order.length_us)}")
     if order.mutant is not None:
         options.append(f"--mutant {order.mutant}")
     command = " ".join(["schedulezero simulate", *([named] if named else []), *options])
@@ -226,6 +237,11 @@ def _tell_replay(order: "Order", broken: "SeedReport", shrink: bool, named: str)
         path = Path(f"seed-{broken.seed}.scenario")
         path.write_text(_shrunk(order, broken), "utf-8")
         sys.stderr.write(f"shrunk: schedulezero simulate --scenario {path}\n\n{path.read_text('utf-8')}")
+
+
+def _as_hours(length_us: int) -> str:
+    """Hours of which `--hours` makes the same length again."""
+    return repr(length_us / 3_600_000_000).removesuffix(".0")
 
 
 def _shrunk(order: "Order", broken: "SeedReport") -> str:
@@ -259,6 +275,14 @@ def _write_report(order: "Order", seed: int, path: Path) -> None:
     from sz_runtime.simulation.runner import run_one
 
     _write(path, html_report(run_one(order, seed, keep=True)))
+
+
+def _expect_to_write(path: Path) -> None:
+    """Find out before the work, which may take an hour, that its report could not be written."""
+    try:
+        path.open("a").close()
+    except OSError as error:
+        fail(f"--report: cannot write {path}: {error.strerror}", USAGE)
 
 
 def _write(path: Path, text: str) -> None:
