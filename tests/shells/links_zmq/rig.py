@@ -1,9 +1,7 @@
 """Both ends of a link in one test, and waiting for what they do."""
 
-import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from random import SystemRandom
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -12,18 +10,15 @@ from attrs import Factory, define
 
 from sz_shells.links.zmq.dealer_link import DealerLink
 from sz_shells.links.zmq.router_link import RouterLink
+from tests.faults.fleet import free_port
 
 LOCAL = "tcp://127.0.0.1:0"
 PATIENCE_S = 20.0
 
 
 def lasting_address() -> str:
-    """One to come back to: below the ports that connections are given, so that none takes it in between."""
-    while True:
-        port = SystemRandom().randrange(15_000, 32_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return f"tcp://127.0.0.1:{port}"
+    """One to come back to."""
+    return f"tcp://127.0.0.1:{free_port()}"
 
 
 async def until(true: Callable[[], object], what: str = "") -> None:
