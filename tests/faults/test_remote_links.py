@@ -1,5 +1,6 @@
 """Remote handlers over bad links: a real server, a real worker, and a proxy between them that delays, cuts, closes one
-direction, and lets nothing through. (Duplicates and replays are in test_hostile_peers: TCP has none.)"""
+direction, and lets nothing through. (TCP neither loses nor doubles: messages that are lost, doubled or late are in
+test_remote_weather.)"""
 
 import time
 from collections.abc import Iterator
