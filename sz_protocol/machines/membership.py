@@ -370,6 +370,8 @@ class Membership:
         silent_us, worker.heard_us = now.mono_us - worker.heard_us, now.mono_us
         if worker.state is HandlerState.SUSPECT:
             self._move(worker, Heard(), now)
+            # Its next silence is over sooner than the lease that it was watched for.
+            self.workers.look_again(worker)
             effects.append(Publish(HandlerHeard(worker.id, silent_us)))
         return effects + self._take(worker, session, message, now)
 

@@ -172,10 +172,10 @@ class RunTable:
             return 0
         definition = self.definitions[run.row]
         misfire = definition.misfire
-        longest_us = max(definition.retry.max_us, self.return_pause_us)
+        longest_us = definition.retry.max_us
         if not run.attempt and misfire.rate_per_s is not None:
             longest_us = int(misfire.max * SECOND_US / misfire.rate_per_s)
-        return min(wait_us, longest_us)
+        return min(wait_us, max(longest_us, self.return_pause_us))
 
     def _paced_us(self, run: Run, now: Now) -> int:
         """POLICY-6: catch-up runs of one schedule start a gap apart, also after a restart in their midst. Takes the

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from random import Random
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from sz_protocol.kernel.now import HOUR_US, SECOND_US
 
@@ -29,6 +29,10 @@ class Behaviour:
     poison: float = 0.0
     fatal: float = 0.0
     concurrency: int | None = None
+
+    def slowed(self, factor: int) -> "Behaviour":
+        """The same on a machine on which everything takes so many times as long."""
+        return evolve(self, least_us=self.least_us * factor, most_us=self.most_us * factor)
 
 
 class Ending(StrEnum):

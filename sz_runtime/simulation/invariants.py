@@ -89,8 +89,17 @@ INVARIANTS: tuple[Invariant, ...] = (
         LostOnlyAfterLease="A worker is declared lost only after a lease of silence, by a server that was awake.",
         TwinNeverSteals="A worker takes the place of another one of its name only when that was not heard for a while.",
         NothingRepeatedThatStillRuns="A run is given up only when its worker was lost, or another has its name.",
-        ExclusiveEndsInTime="Before an exclusive run is claimed anew, its older execution was asked to stop.",
-        StopObeyed="A worker that is told to stop a run in its present session asks its handler to.",
+        ExclusiveEndsInTime="Before an exclusive run is claimed anew, or its worker is lost, it was asked to stop.",
+        StopObeyed="A worker that is told to stop a run in its present session asks its handler to, or does not begin.",
+        SupersededWithCause="A worker is told that somebody else has its run only when it was given up, or replaced.",
+    ),
+    *_table(
+        Kind.ALWAYS,
+        "dispatching",
+        SilentGetNothingNew="A worker that has missed its heartbeats is sent no run that it was not sent before.",
+        DrainingGetNothingNew="A worker that drains begins nothing; a server that knows so sends it nothing new.",
+        GivenUpInTime="What was claimed for a worker that is lost moves on within 20 s, while its store works.",
+        SupersededIsStopped="A worker that comes back with a run that is not claimed for it is told to stop it.",
     ),
     *_table(
         Kind.ALWAYS,
@@ -99,6 +108,8 @@ INVARIANTS: tuple[Invariant, ...] = (
         SlotsRespected="A worker executes no more runs at once than it has slots.",
         RoutedRight="Whoever executes a run is the one that its schedule asks for, and has its tags.",
         OutboxDurableBeforeSend="A result is sent only when the outbox has it, or has said that it cannot have it.",
+        KeptUntilAcknowledged="A result leaves the outbox only when an acknowledgement of it has come.",
+        StoppedWithCause="A worker stops a run unasked only when it drains, or an exclusive one when it is cut off.",
         EverythingFits="No machine says what no frame can carry.",
     ),
     *_table(

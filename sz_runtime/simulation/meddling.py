@@ -10,6 +10,7 @@ from sz_runtime.simulation.steps import Meddle, Meddling
 from sz_runtime.simulation.worker_facts import Mischief
 
 MOST_NOISE = 64
+OWN_SESSION = 0.6
 
 
 def meddle(links: SimLinks, step: Meddle) -> None:
@@ -51,17 +52,18 @@ def _noise(links: SimLinks, step: Meddle, rng: Random) -> bytes:
 
 
 def _forge(links: SimLinks, step: Meddle) -> None:
-    """Results of runs that were sent to others, in the sender's own session; where nobody else has runs, of its own
-    runs, from a connection that has no session."""
+    """Results of runs that were sent to others, in the sender's own session; or of anybody's runs, in the session in
+    which they were sent, from a connection to which that does not belong."""
     dispatched = [frame for frame in links.sent if frame.sender == step.to and hasattr(frame.message, "runs")]
     others = [frame for frame in dispatched if frame.to != step.sender]
     own = [frame for frame in links.sent if (frame.sender, frame.to) == (step.sender, step.to)]
     in_session = [frame for frame in own if not isinstance(frame.message, Hello)]
-    if others and in_session:
+    if others and in_session and links.rng.random() < OWN_SESSION:
         victim, session = others[-1], in_session[-1].message.session
         connection = _connection(links, step)
     elif dispatched:
-        victim, session = dispatched[-1], dispatched[-1].message.session
+        victim = dispatched[-1]
+        session = victim.message.session
         connection = links.connect(step.sender, step.to)
     else:
         return

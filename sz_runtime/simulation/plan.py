@@ -44,7 +44,8 @@ class NodePlan:
 class WorkerPlan:
     """A process that registers as a remote handler, under its name or as `id` (two with one id are twins), at the first
     of `servers` that it can reach (none named: the nodes of the plan's first store). `has` are the schedules whose
-    methods it offers (None: all that remote handlers execute). `volatile`: its outbox does not survive it."""
+    methods it offers (None: all that remote handlers execute). `volatile`: its outbox does not survive it. `slow`: its
+    handlers take so many times as long as those of others."""
 
     name: str
     slots: int = 16
@@ -53,6 +54,7 @@ class WorkerPlan:
     tags: Mapping[str, str] = Factory(dict)
     has: tuple[str, ...] | None = None
     volatile: bool = False
+    slow: int = 1
 
     @property
     def handler_id(self) -> str:

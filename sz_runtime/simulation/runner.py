@@ -87,8 +87,11 @@ def run_seeds(order: Order, seeds: Iterable[int], jobs: int = 1) -> Iterator[See
 
 
 def hunt(name: str, seeds: Iterable[int] = range(MUTANT_SEEDS)) -> SeedReport | None:
-    """The first seed that catches a mutant, or None: it has survived them all."""
+    """The first seed that catches a mutant, or None: it has survived them all. One that can show only where there are
+    workers is not looked for elsewhere."""
     order = Order(mutant=name)
+    if MUTANTS[name].remote:
+        seeds = (seed for seed in seeds if order.plan_of(seed).workers)
     return next((report for report in run_seeds(order, seeds) if report.violations), None)
 
 

@@ -85,7 +85,8 @@ def _worker_line(worker: WorkerPlan) -> str:
     words += [f"at {' '.join(worker.servers)}"] if worker.servers else []
     words += [f"tags {' '.join(f'{name}={value}' for name, value in worker.tags.items())}"] if worker.tags else []
     words += [f"has {' '.join(worker.has) or 'nothing'}"] if worker.has is not None else []
-    return " ".join(words + ["volatile"] * worker.volatile)
+    words += ["volatile"] * worker.volatile
+    return " ".join(words + [f"slow {worker.slow}"] * (worker.slow != 1))
 
 
 def _job_line(job: Job) -> str:
@@ -231,13 +232,16 @@ def _read_node(rest: str) -> NodePlan:
 _WORKER = re.compile(
     r"(?P<name>[\w.\-]+)(?: slots (?P<slots>\d+))?(?: id (?P<id>[\w.\-]+))?(?: at (?P<at>[\w.\- ]+?))?"
     r"(?: tags (?P<tags>\w+=\w+(?: \w+=\w+)*))?(?: has (?P<has>[\w.\- ]+?))?(?P<volatile> volatile)?"
+    r"(?: slow (?P<slow>\d+))?"
 )
 
 
 def _read_worker(rest: str) -> WorkerPlan:
     match = _WORKER.fullmatch(rest)
     if match is None:
-        raise ScenarioError('a worker is written "worker NAME slots N id ID at NODES tags A=B has SCHEDULES volatile"')
+        raise ScenarioError(
+            'a worker is written "worker NAME slots N id ID at NODES tags A=B has SCHEDULES volatile slow N"'
+        )
     found = match.groupdict()
     has = None if found["has"] is None else tuple(word for word in found["has"].split() if word != "nothing")
     return WorkerPlan(
@@ -248,6 +252,7 @@ def _read_worker(rest: str) -> WorkerPlan:
         dict(pair.split("=") for pair in (found["tags"] or "").split()),
         has,
         found["volatile"] is not None,
+        int(found["slow"] or 1),
     )
 
 

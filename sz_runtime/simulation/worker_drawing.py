@@ -11,7 +11,7 @@ from sz_protocol.definition import AwayPolicy
 from sz_protocol.kernel.now import MINUTE_US, SECOND_US
 from sz_protocol.routing import ANY_HANDLER
 from sz_protocol.settings import Settings
-from sz_runtime.simulation.network import draw_weather
+from sz_runtime.simulation.network import Weather, draw_weather
 from sz_runtime.simulation.plan import Job, Plan, WorkerPlan
 from sz_runtime.simulation.planned import Planned, as_steps, timed
 from sz_runtime.simulation.steps import (
@@ -100,10 +100,11 @@ def draw_workers(rng: Random, *, calm: bool) -> tuple[WorkerPlan, ...]:
             slots=rng.choice((1, 2, 4, 16)),
             tags={"room": rng.choice(ROOMS)} if rng.random() < 0.5 else {},
             volatile=not calm and rng.random() < 0.1,
+            slow=1 if calm else rng.choice((1, 1, 1, 10)),
         )
         for number in range(1, rng.choice((1, 2, 2, 3, 4)) + 1)
     ]
-    if not calm and rng.random() < 0.2:
+    if not calm and rng.random() < 0.3:
         workers.append(evolve(workers[0], name="twin", id=workers[0].name))
     return tuple(workers)
 
@@ -116,7 +117,7 @@ def draw_route(rng: Random, plan: Plan) -> Callable[[Job], Job]:
     away = AwayPolicy.WAIT if anybody else rng.choice((AwayPolicy.WAIT, *AwayPolicy))
     # Nodes have no tags.
     tags = dict(worker.tags) if rng.random() < 0.4 and not here else {}
-    exclusive = rng.random() < 0.25
+    exclusive = rng.random() < 0.4
 
     def route(job: Job) -> Job:
         definition = evolve(
@@ -182,8 +183,10 @@ def worker_crashes(rng: Random, plan: Plan, at_us: int, worker: str) -> Planned:
 
 
 def worker_drains(rng: Random, plan: Plan, at_us: int, worker: str) -> Planned:
-    """Stops in order."""
-    return [(at_us, Drain(worker, draw_duration(rng, SECOND_US // 10, 10 * SECOND_US), rng.randint(1, 20) * SECOND_US))]
+    """Stops in order, some of them over a bad line."""
+    weather = [(at_us, SetWeather(draw_weather(rng)))] if rng.random() < 0.4 else Planned()
+    grace_us = draw_duration(rng, SECOND_US // 10, 30 * SECOND_US)
+    return [*weather, (at_us + rng.randint(0, SECOND_US), Drain(worker, grace_us, rng.randint(1, 20) * SECOND_US))]
 
 
 def worker_stalls(rng: Random, plan: Plan, at_us: int, worker: str) -> Planned:
@@ -214,9 +217,27 @@ def link_cuts(rng: Random, plan: Plan, at_us: int, worker: str) -> Planned:
     return [(at_us, cut), (until_us, Mend(rng.choice((0, SECOND_US))))]
 
 
+def twin_cuts(rng: Random, plan: Plan, at_us: int, worker: str) -> Planned:
+    """A worker is out of sight for long enough that its twin, where it has one, may take its place."""
+    if all(other.id != plan.workers[0].name for other in plan.workers):
+        return []
+    until_us = at_us + rng.randint(1, 3) * plan.settings.lease_us
+    return [(at_us, Partition(((plan.workers[0].name,), (plan.nodes[0].name,)))), (until_us, Mend())]
+
+
 def bad_weather(rng: Random, plan: Plan, at_us: int, worker: str) -> Planned:
     """Loss, duplication, delay, datagrams that overtake each other."""
     return [(at_us, SetWeather(draw_weather(rng)))]
+
+
+def late_lines(rng: Random, plan: Plan, at_us: int, worker: str) -> Planned:
+    """What is sent takes longer than a lease now and then; then nothing goes to the server any more, for a while."""
+    lease_us = plan.settings.lease_us
+    weather = Weather(duplication=0.3, tail=0.3, tail_us=rng.randint(1, 3) * lease_us)
+    cut_us = at_us + draw_duration(rng, SECOND_US, 20 * SECOND_US)
+    mend_us = cut_us + rng.randint(1, 3) * lease_us
+    cut = Cut(worker, plan.nodes[0].name)
+    return [(at_us, SetWeather(weather)), (cut_us, cut), (mend_us, Mend(0))]
 
 
 def worker_methods(rng: Random, plan: Plan, at_us: int, worker: str) -> Planned:
@@ -244,7 +265,9 @@ WORKER_FAULTS: tuple[WorkerFault, ...] = (
     worker_clocks,
     outbox_faults,
     link_cuts,
+    twin_cuts,
     bad_weather,
+    late_lines,
     worker_methods,
     meddlers,
 )

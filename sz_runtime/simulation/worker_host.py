@@ -62,7 +62,8 @@ class WorkerHost(Mortal):
     def _new_executor(self) -> SimExecutor:
         plan, name = self.around.plan, self.name
         infos = self._infos(())
-        behaviours = {job.definition.method: job.behaviour for job in plan.jobs if plan.is_remote(job)}
+        slow = self.worker.slow
+        behaviours = {job.definition.method: job.behaviour.slowed(slow) for job in plan.jobs if plan.is_remote(job)}
         return SimExecutor(
             self.agenda,
             Diary(name, self.incarnation, self.agenda, self.trace),

@@ -18,6 +18,7 @@ from sz_protocol.kernel.events import (
     ReadDone,
     RunsFound,
     RunsRecovered,
+    RunsReturned,
     RunWanted,
     Woke,
     WriteDone,
@@ -121,6 +122,15 @@ def test_policy_6_catch_up_runs_with_a_rate_wait_for_their_turn() -> None:
     rig.seconds = 62
     rig.give(Woke())
     assert [run.row for run in rig.written] == [row_of(2)]
+
+
+def test_policy_6_a_run_that_came_back_unbegun_waits_out_its_pause_whatever_the_rate() -> None:
+    rig = running()
+    (start,) = rig.starts(60, of=lane(misfire=Misfire(max=1, rate_per_s=5.0)))
+    rig.give(RunsReturned(((start.row, start.attempt),), "busy"))
+    rig.durable()
+    until_us = at(60).mono_us + rig.machine.settings.return_pause_us
+    assert rig.machine.next_wakeup(at(60)) == Wakeup(until_us, WakeReason.DEADLINE)
 
 
 # --- the store says no -----------------------------------------------------------------------------------------

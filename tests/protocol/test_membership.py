@@ -273,6 +273,17 @@ def test_memb_3_a_suspect_comes_back_with_any_message() -> None:
     assert desk.seen(HandlerHeard) == [HandlerHeard("h", 9 * SECOND_US)]
 
 
+def test_memb_3_a_suspect_that_was_heard_is_suspect_again_after_as_short_a_silence() -> None:
+    desk = Desk()
+    handler = Remote(desk).join()
+    desk.advance(4)
+    handler.accept()
+    desk.advance(2.9)
+    assert desk.state() is HandlerState.PRESENT
+    desk.advance(0.1)
+    assert desk.state() is HandlerState.SUSPECT
+
+
 def test_memb_3_a_message_that_comes_at_the_very_end_of_the_lease_is_too_late() -> None:
     desk = Desk()
     handler = Remote(desk).join()

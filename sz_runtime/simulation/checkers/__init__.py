@@ -6,6 +6,7 @@ from sz_runtime.simulation.checkers.attached import Attached
 from sz_runtime.simulation.checkers.base import Checker, Oracle, Report, Violation
 from sz_runtime.simulation.checkers.calm import Calm
 from sz_runtime.simulation.checkers.carrying import Carrying
+from sz_runtime.simulation.checkers.dispatching import Dispatching
 from sz_runtime.simulation.checkers.fencing import Fencing
 from sz_runtime.simulation.checkers.firing import Firing
 from sz_runtime.simulation.checkers.health import Health
@@ -31,6 +32,7 @@ FAMILIES: tuple[type[Checker], ...] = (
     Lanes,
     Fencing,
     Health,
+    Dispatching,
     Carrying,
     Attached,
     Liveness,

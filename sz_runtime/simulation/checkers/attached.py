@@ -1,5 +1,5 @@
 """The handler's side of remote handlers: RunOncePerIncarnation, SlotsRespected, RoutedRight, OutboxDurableBeforeSend,
-EverythingFits."""
+KeptUntilAcknowledged, StoppedWithCause, EverythingFits."""
 
 from attrs import Factory, define
 
@@ -8,9 +8,9 @@ from sz_protocol.routing import ANY_HANDLER
 from sz_runtime.simulation.checkers.base import Checker
 from sz_runtime.simulation.checkers.fleet import LifeName
 from sz_runtime.simulation.checkers.listening import Routes
-from sz_runtime.simulation.facts import CancelAsked, ExecutionEnded, ExecutionStarted, Rewound
+from sz_runtime.simulation.facts import CancelAsked, ExecutionEnded, ExecutionStarted, Fault, MessageDelivered, Rewound
 from sz_runtime.simulation.plan import WorkerPlan
-from sz_runtime.simulation.worker_facts import KeepRefused, ResultsKept, Said, Unsaid, WorkerStarted
+from sz_runtime.simulation.worker_facts import KeepRefused, ResultsForgotten, ResultsKept, Said, Unsaid, WorkerStarted
 
 
 @define
@@ -23,6 +23,12 @@ class Attached(Checker):
     """Worker -> results that its outbox has answered for."""
     earlier: dict[str, dict[tuple[int, int], None]] = Factory(dict)
     """Worker -> results that an earlier life left."""
+    acks: dict[int, Said] = Factory(dict)
+    """Acknowledgements on their way, by the numbers of their datagrams."""
+    acknowledged: dict[str, dict[tuple[int, int], None]] = Factory(dict)
+    """Worker -> results of which it has heard that its server has them."""
+    to_drain: dict[str, None] = Factory(dict)
+    """Workers that were asked to stop in order."""
 
     def routes(self) -> Routes:
         """Lives, executions, results."""
@@ -37,6 +43,9 @@ class Attached(Checker):
             Said: self.on_said,
             Unsaid: self.on_unsaid,
             CancelAsked: self.on_asked,
+            Fault: self.on_fault,
+            MessageDelivered: self.on_delivered,
+            ResultsForgotten: self.on_forgotten,
             Rewound: self.on_rewound,
         }
 
@@ -44,6 +53,7 @@ class Attached(Checker):
         """A life: what it finds in its outbox it may send."""
         self.answered[record.node] = dict.fromkeys(record.kept)
         self.earlier[record.node] = dict.fromkeys(record.kept)
+        self.to_drain.pop(record.node, None)
 
     def on_rewound(self, record: Rewound) -> None:
         """Another history, with other runs under the same addresses."""
@@ -76,10 +86,25 @@ class Attached(Checker):
         """One less."""
         self.at_work.get((record.node, record.incarnation), {}).pop((record.row, record.attempt), None)
 
+    def on_fault(self, record: Fault) -> None:
+        """A worker is asked to stop in order."""
+        if record.node in self.oracle.workers and record.what.startswith("drain "):
+            self.to_drain[record.node] = None
+
     def on_asked(self, record: CancelAsked) -> None:
-        """A worker stops a run."""
-        if record.node in self.oracle.workers:
-            self.report.count(f"worker asked to stop {record.reason}")
+        """StoppedWithCause: a worker stops a run of its own accord when it drains, or an exclusive one when it is cut
+        off."""
+        if record.node not in self.oracle.workers:
+            return
+        self.report.count(f"worker asked to stop {record.reason}")
+        fleet = self.oracle.fleet
+        hand = fleet.hand(record.node, fleet.lives.get(record.node, 0), record.row, record.attempt)
+        definitions = [] if hand is None else self.oracle.of_schedule(hand.started.schedule_id)
+        what = f"row {record.row}, attempt {record.attempt} was asked to stop ({record.reason})"
+        if record.reason == "shutdown" and record.node not in self.to_drain:
+            self.report.add("StoppedWithCause", record, f"{what}, and its worker does not drain")
+        if record.reason == "cut_off" and definitions and not any(d.exclusive for d in definitions):
+            self.report.add("StoppedWithCause", record, f"{what}, and is not exclusive")
 
     # --- results ----------------------------------------------------------------------------------------------
 
@@ -89,6 +114,8 @@ class Attached(Checker):
 
     def on_said(self, record: Said) -> None:
         """OutboxDurableBeforeSend."""
+        if record.kind == "result_ack":
+            self.acks[record.number] = record
         if record.kind == "refuse":
             self.report.count(f"refused {record.words[0]}")
         if record.kind != "results":
@@ -99,6 +126,20 @@ class Attached(Checker):
                 self.report.add("OutboxDurableBeforeSend", record, what)
             if (row, attempt) in self.earlier.get(record.node, {}):
                 self.report.count("result of an earlier life sent")
+
+    def on_delivered(self, record: MessageDelivered) -> None:
+        """An acknowledgement arrives."""
+        ack = self.acks.pop(record.number, None)
+        if ack is not None and ack.to == record.node:
+            keys = dict.fromkeys((row, attempt) for row, attempt, _, _ in ack.runs)
+            self.acknowledged.setdefault(record.node, {}).update(keys)
+
+    def on_forgotten(self, record: ResultsForgotten) -> None:
+        """KeptUntilAcknowledged."""
+        for row, attempt in record.runs:
+            if (row, attempt) not in self.acknowledged.get(record.node, {}):
+                what = f"the outbox lets go of the result of row {row}, attempt {attempt}, which nobody acknowledged"
+                self.report.add("KeptUntilAcknowledged", record, what)
 
     def on_unsaid(self, record: Unsaid) -> None:
         """EverythingFits: a message that is dropped each time that it is said is never heard."""

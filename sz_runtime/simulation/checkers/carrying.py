@@ -1,12 +1,13 @@
 """The server's side of remote handlers: CreditNotExceeded, AckImpliesDurable, LostOnlyAfterLease, TwinNeverSteals,
-NothingRepeatedThatStillRuns, ExclusiveEndsInTime, StopObeyed, LossIsVisible."""
+NothingRepeatedThatStillRuns, ExclusiveEndsInTime, StopObeyed, SupersededWithCause, ResultFence, LossIsVisible."""
 
 from attrs import Factory, define
 
+from sz_protocol.definition import OverlapPolicy
 from sz_runtime.simulation.checkers.base import Checker
-from sz_runtime.simulation.checkers.fleet import Hand, Lease
+from sz_runtime.simulation.checkers.fleet import START_WITHIN_US, Hand, Lease, LifeName
 from sz_runtime.simulation.checkers.listening import Routes
-from sz_runtime.simulation.facts import CancelAsked, ExecutionEnded, MessageDelivered, RunWritten
+from sz_runtime.simulation.facts import CancelAsked, ExecutionEnded, ExecutionStarted, MessageDelivered, RunWritten
 from sz_runtime.simulation.worker_facts import HandlerSeen, Said
 
 STOPPED = ("requested", "superseded", "deadline", "timeout", "shutdown", "retired", "cut_off")
@@ -25,6 +26,10 @@ class Carrying(Checker):
     """Worker -> the session in which it spoke last."""
     told_to_stop: dict[tuple[str, int, int], int] = Factory(dict)
     """(worker, row, attempt) -> when it was told to stop what it executes."""
+    told_early: dict[tuple[str, int, int], tuple[int, int]] = Factory(dict)
+    """(worker, row, attempt) -> when, and in which session, it was told to stop what it does not execute yet."""
+    told_unknown: dict[tuple[str, int, int], None] = Factory(dict)
+    """(store, row, attempt) of which a worker said that it does not have the method, or that it failed."""
 
     def routes(self) -> Routes:
         """Messages, verdicts on handlers, rows."""
@@ -34,6 +39,7 @@ class Carrying(Checker):
             Said: self.on_said,
             MessageDelivered: self.on_delivered,
             CancelAsked: self.on_asked,
+            ExecutionStarted: self.on_started,
             ExecutionEnded: self.on_ended,
             HandlerSeen: self.on_seen,
             RunWritten: self.on_run,
@@ -51,10 +57,13 @@ class Carrying(Checker):
             self.stops[record.number] = record
             if len(self.stops) > MOST_STOPS:
                 del self.stops[next(iter(self.stops))]
+            if record.words == ("superseded",):
+                self._judge_superseded(record)
         elif record.kind == "hello":
             self.speaks_in.pop(record.node, None)
         elif record.node in self.oracle.workers:
             self.speaks_in[record.node] = record.session
+            self._note_failures(record)
 
     def _judge_credit(self, record: Said) -> None:
         session = self.oracle.fleet.sessions[record.session]
@@ -86,7 +95,29 @@ class Carrying(Checker):
                 what = f"row {row}, attempt {attempt} of {record.to}"
                 self.report.add("AckImpliesDurable", record, f"{what} was answered {code} before its end was durable")
 
+    def _note_failures(self, record: Said) -> None:
+        """Who says that a run failed, or could not begin for want of its method."""
+        if record.kind in ("refuse", "results"):
+            for (row, attempt, _, _), word in zip(record.runs, record.words, strict=True):
+                if word in ("unknown_method", "failed"):
+                    self.told_unknown[self.oracle.stores[record.node], row, attempt] = None
+
     # --- stops ------------------------------------------------------------------------------------------------
+
+    def _judge_superseded(self, record: Said) -> None:
+        """SupersededWithCause: nobody is to stop what is his, unless its schedule replaces it."""
+        fleet, ((row, attempt, _, _),) = self.oracle.fleet, record.runs
+        store = self.oracle.stores[record.node]
+        lease, hand = fleet.leases.get((store, row)), fleet.hand(record.to, fleet.lives.get(record.to, 0), row, attempt)
+        if lease is None or hand is None or hand.asked or hand.how:
+            return
+        if (lease.state, lease.attempt, lease.fence) != ("leased", attempt, hand.started.fence):
+            return
+        definitions = self.oracle.of_schedule(hand.started.schedule_id)
+        replaces = any(definition.overlap.policy is OverlapPolicy.CANCEL_RUNNING for definition in definitions)
+        if not replaces and not self._was_given_up(hand, lease, store):
+            what = f"{record.to} was told to stop row {row}, attempt {attempt}, as if somebody else had it"
+            self.report.add("SupersededWithCause", record, what)
 
     def on_delivered(self, record: MessageDelivered) -> None:
         """A stop arrives at a worker that executes the run, and whose session it is."""
@@ -95,12 +126,24 @@ class Carrying(Checker):
             return
         ((row, attempt, _, _),) = stop.runs
         hand = self.oracle.fleet.hand(record.node, self.oracle.fleet.lives.get(record.node, 0), row, attempt)
-        if hand is not None and not hand.asked and not hand.how:
+        if hand is None:
+            self.told_early[record.node, row, attempt] = record.at_us, stop.session
+        elif not hand.asked and not hand.how:
             self.told_to_stop.setdefault((record.node, row, attempt), record.at_us)
 
     def on_asked(self, record: CancelAsked) -> None:
         """It did."""
         self.told_to_stop.pop((record.node, record.row, record.attempt), None)
+        self.told_early.pop((record.node, record.row, record.attempt), None)
+
+    def on_started(self, record: ExecutionStarted) -> None:
+        """StopObeyed: a Stop that came first counts, for a lease."""
+        told_us, session = self.told_early.pop((record.node, record.row, record.attempt), (record.at_us, 0))
+        lease_us = self.oracle.plan.settings.lease_us - self.oracle.fleet.tolerance_us
+        in_time = START_WITHIN_US < record.at_us - told_us < lease_us
+        if in_time and self.speaks_in.get(record.node) == session:
+            what = f"row {record.row} of {record.schedule_id}, attempt {record.attempt}"
+            self.report.add("StopObeyed", record, f"{what} was to be stopped at {told_us} us, and was begun after that")
 
     def on_ended(self, record: ExecutionEnded) -> None:
         """StopObeyed: it had no time to, or has asked its handler."""
@@ -124,14 +167,25 @@ class Carrying(Checker):
     def _judge_lost(self, record: HandlerSeen) -> None:
         """MEMB-3, MEMB-4: a whole lease of silence, for a server that was awake."""
         fleet, settings = self.oracle.fleet, self.oracle.plan.settings
-        since_us = max(fleet.heard_us.get((record.node, record.handler_id), 0), fleet.node_since.get(record.node, 0))
-        from_us, until_us = fleet.frozen.get(record.node, (0, 0))
-        if until_us - from_us > 2 * settings.heartbeat_us + fleet.tolerance_us:
-            since_us = max(since_us, min(until_us, record.at_us))
-        silent_us = record.at_us - since_us
+        standstill_us = 2 * settings.heartbeat_us + fleet.tolerance_us
+        silent_us = fleet.silent_us(record.node, record.handler_id, record.at_us, standstill_us)
         if silent_us < settings.lease_us - fleet.tolerance_us:
             what = f"{record.handler_id} was declared lost after {silent_us} us"
             self.report.add("LostOnlyAfterLease", record, what)
+        if fleet.lost_session is not None:
+            self._judge_cut_off(record, fleet.sessions[fleet.lost_session].life)
+
+    def _judge_cut_off(self, record: HandlerSeen, life: LifeName) -> None:
+        """ExclusiveEndsInTime: from here on it may be claimed anew; whoever is awake knows that."""
+        fleet = self.oracle.fleet
+        if not fleet.is_alive(life) or fleet.is_frozen(life[0], record.at_us):
+            return
+        for hand in fleet.hands_of(life[0]):
+            definitions = self.oracle.of_schedule(hand.started.schedule_id)
+            exclusive = bool(definitions) and all(definition.exclusive for definition in definitions)
+            if exclusive and hand.life == life and not hand.how and not hand.asked:
+                what = f"row {hand.started.row} of {hand.started.schedule_id}, attempt {hand.started.attempt}"
+                self.report.add("ExclusiveEndsInTime", record, f"{life[0]} is lost, and still executes {what}")
 
     def _judge_place(self, record: HandlerSeen) -> None:
         """MEMB-2: who is heard keeps his place."""
@@ -156,7 +210,11 @@ class Carrying(Checker):
         was, hands = fleet.was, fleet.hands.get((record.node, record.row), ())
         if was is None or was.state != "leased" or not was.handler_id:
             return
+        if (record.outcome, record.reason) == ("failed", "unknown_method"):
+            self._judge_unknown(record)
         gone = record.losses > was.losses or record.outcome == "lost"
+        if gone:
+            self.report.count("worker run lost" if record.outcome == "lost" else "worker run repeated")
         for hand in hands:
             if (hand.started.attempt, hand.started.fence) != (was.attempt, was.fence):
                 continue
@@ -166,6 +224,12 @@ class Carrying(Checker):
                 self._judge_hidden(record, hand)
         if record.state == "leased":
             self._judge_exclusive(record, hands)
+
+    def _judge_unknown(self, record: RunWritten) -> None:
+        """ResultFence: its worker said so."""
+        if (record.node, record.row, record.attempt) not in self.told_unknown:
+            what = f"row {record.row} of {record.schedule_id} ends for want of its method, and no worker said so"
+            self.report.add("ResultFence", record, what)
 
     def _judge_loss(self, record: RunWritten, was: Lease, hand: Hand) -> None:
         """NothingRepeatedThatStillRuns: given up only when its handler was lost, or another process took its place."""

@@ -104,6 +104,8 @@ class Fleet:
     heard_us: dict[tuple[str, str], int] = Factory(dict)
     replaced: int | None = None
     """When the life before the last that registered had been heard, where it was still registered."""
+    lost_session: int | None = None
+    """In which the last that was lost had been registered."""
     joined: dict[str, list[tuple[int, LifeName]]] = Factory(dict)
     """Handler -> when which life of it was registered."""
     given_up: dict[str, int] = Factory(dict)
@@ -154,7 +156,7 @@ class Fleet:
         """A life."""
         self.lives[record.node] = record.incarnation
         self.kept[record.node] = dict.fromkeys(record.kept, record.at_us)
-        for hand in self._hands_of(record.node):
+        for hand in self.hands_of(record.node):
             # The disk may have taken what nobody had synced.
             if hand.lost and (hand.started.row, hand.started.attempt) in self.kept[record.node]:
                 hand.lost = False
@@ -163,7 +165,7 @@ class Fleet:
         """No life any more: what was executed to its end and is not in the outbox is lost with it."""
         gone = (record.node, self.lives.pop(record.node, 0))
         kept = self.kept.get(record.node, {})
-        for hand in self._hands_of(record.node):
+        for hand in self.hands_of(record.node):
             key = hand.started.row, hand.started.attempt
             hand.lost = hand.lost or (hand.life == gone and key not in kept and not hand.sent)
 
@@ -184,8 +186,10 @@ class Fleet:
             del self.leases[place]
 
     def on_stalled(self, record: Stalled) -> None:
-        """A standstill."""
-        self.frozen[record.node] = (record.at_us, record.until_us)
+        """A standstill; one that begins in the midst of another prolongs it, or is a part of it."""
+        from_us, until_us = self.frozen.get(record.node, (0, -1))
+        begun_us = from_us if until_us >= record.at_us else record.at_us
+        self.frozen[record.node] = begun_us, max(until_us, record.until_us)
 
     # --- sessions ---------------------------------------------------------------------------------------------
 
@@ -230,7 +234,7 @@ class Fleet:
                 lives = self.joined.setdefault(record.handler_id, [])
                 lives.append((record.at_us, self.sessions[record.session].life))
             case "lost":
-                self.current.pop(place, None)
+                self.lost_session = self.current.pop(place, None)
                 self.given_up[record.handler_id] = record.at_us
             case "left":
                 self.current.pop(place, None)
@@ -290,7 +294,7 @@ class Fleet:
         """Taken by a crash."""
         self.on_forgotten(ResultsForgotten(record.at_us, record.node, record.runs))
         lost = dict.fromkeys(record.runs)
-        for hand in self._hands_of(record.node):
+        for hand in self.hands_of(record.node):
             hand.lost = hand.lost or ((hand.started.row, hand.started.attempt) in lost and not hand.sent)
 
     # --- questions --------------------------------------------------------------------------------------------
@@ -310,6 +314,15 @@ class Fleet:
         """Whether a machine stands still."""
         return self.frozen.get(machine, (0, 0))[1] >= at_us
 
+    def silent_us(self, server: str, handler_id: str, at_us: int, standstill_us: int) -> int:
+        """For how long a server has not heard of a handler, while it could have: it lives, and does not count the time
+        of its own standstills that were longer than `standstill_us`."""
+        since_us = max(self.heard_us.get((server, handler_id), 0), self.node_since.get(server, 0))
+        from_us, until_us = self.frozen.get(server, (0, 0))
+        if until_us - from_us > standstill_us:
+            since_us = max(since_us, min(until_us, at_us))
+        return at_us - since_us
+
     def others_joined(self, life: LifeName, since_us: int, *, other_worker: bool = False) -> bool:
         """Whether another life (of another process) was registered under the same name since then."""
         handler_id = self.workers[life[0]].handler_id
@@ -317,6 +330,12 @@ class Fleet:
             at_us >= since_us and joined != life and not (other_worker and joined[0] == life[0])
             for at_us, joined in self.joined.get(handler_id, ())
         )
+
+    def has_claim(self, record: ExecutionStarted) -> bool:
+        """Whether a run that a worker begins is claimed in the ledger, as the attempt and fence that it was given."""
+        lease = self.leases.get((self.stores[record.node], record.row))
+        claim = "leased", record.attempt, record.fence
+        return lease is not None and (lease.state, lease.attempt, lease.fence) == claim
 
     def excuse(self, record: ExecutionStarted) -> str:
         """Why a worker may begin what is not, or no longer, claimed for it, since nobody can stop it; "": it may not.
@@ -343,6 +362,7 @@ class Fleet:
         """By how much a lease may seem longer, or shorter, on clocks that drift."""
         return self.plan.settings.lease_us // 1000 + 1000
 
-    def _hands_of(self, worker: str) -> Iterator[Hand]:
+    def hands_of(self, worker: str) -> Iterator[Hand]:
+        """The executions by a worker, of all its lives."""
         for hands in self.hands.values():
             yield from (hand for hand in hands if hand.started.node == worker)

@@ -91,6 +91,11 @@ class Lanes(Checker):
 
     def on_started(self, record: ExecutionStarted) -> None:
         """One more: still within the lane of its schedule, and within its pool."""
+        if record.node in self.oracle.workers and not self.oracle.fleet.has_claim(record):
+            # Given up before it began: it holds no place any more (whether it may begin, `running` says).
+            begun = record.node, record.incarnation, record.row, record.attempt
+            self.let_go.setdefault(record.schedule_id, {})[begun] = None
+            return
         key = (record.node, record.incarnation, record.schedule_id)
         lane = self.executing.setdefault(key, {})
         lane[record.row, record.attempt] = record.pool

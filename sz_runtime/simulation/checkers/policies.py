@@ -48,10 +48,12 @@ class Standing:
 
 @define
 class AtWork:
-    """An execution that has to end, or to be asked to, by a time, and which invariant says so."""
+    """An execution that has to end, or to be asked to, by a time, and which invariant says so. `slept_us`: how long its
+    node had stood still when it began."""
 
     stop_by_us: int
     invariant: str
+    slept_us: int
 
 
 @define
@@ -62,6 +64,7 @@ class Policies(Checker):
     at_work: dict[tuple[str, int, int], AtWork] = Factory(dict)
     asleep_us: dict[str, int] = Factory(dict)
     """How long each node has stood still, in all: what it owes may be that late."""
+    asleep_until_us: dict[str, int] = Factory(dict)
     transaction: int = 0
     open_limits: dict[str, int] = Factory(dict)
     """Schedule -> how many of its runs may be open, where its policies bound that."""
@@ -246,6 +249,7 @@ class Policies(Checker):
     def on_stalled(self, record: Stalled) -> None:
         """Who stands still gives no orders."""
         self.asleep_us[record.node] = self.asleep_us.get(record.node, 0) + record.until_us - record.at_us
+        self.asleep_until_us[record.node] = max(self.asleep_until_us.get(record.node, 0), record.until_us)
 
     def on_started(self, record: ExecutionStarted) -> None:
         """The time-out runs from here."""
@@ -254,11 +258,13 @@ class Policies(Checker):
             return
         work = None
         timeout_us = self.timeouts.get(record.schedule_id)
+        rest_us = max(self.asleep_until_us.get(record.node, 0) - record.at_us, 0)
+        slept_us = self.asleep_us.get(record.node, 0) - rest_us
         if timeout_us is not None:
-            work = AtWork(record.at_us + timeout_us, "TimeoutRespected")
+            work = AtWork(record.at_us + timeout_us, "TimeoutRespected", slept_us)
         deadline_us = self._deadline(record)
         if deadline_us is not None and (work is None or deadline_us < work.stop_by_us):
-            work = AtWork(deadline_us, "DeadlineRespected")
+            work = AtWork(deadline_us, "DeadlineRespected", slept_us)
         if work is not None:
             self.at_work[key] = work
 
@@ -292,6 +298,6 @@ class Policies(Checker):
         if work is None:
             return
         late_us = record.at_us - work.stop_by_us
-        if late_us > STOP_WITHIN_US + self.asleep_us.get(record.node, 0):
+        if late_us > STOP_WITHIN_US + self.asleep_us.get(record.node, 0) - work.slept_us:
             what = f"row {record.row} of {record.schedule_id} went on for {late_us} us after its time"
             self.report.add(work.invariant, record, f"{what} and was not asked to stop")

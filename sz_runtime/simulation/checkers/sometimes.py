@@ -21,6 +21,7 @@ from sz_runtime.simulation.facts import (
     Told,
     TransactionLost,
 )
+from sz_runtime.simulation.worker_facts import KeepRefused, Mischief, ResultsLost, WorkerCrashed
 
 REQUIRED = (
     "crash at before write",
@@ -78,6 +79,39 @@ REQUIRED = (
     "clock stepped ahead",
     "clock stepped back",
     "clock untrusted",
+    "crash at before keep",
+    "crash at before send",
+    "handler registered",
+    "handler rejected duplicate",
+    "handler rejected starting",
+    "handler suspect",
+    "handler heard",
+    "handler lost",
+    "handler draining",
+    "handler left",
+    "worker lost although it lives",
+    "worker run lost",
+    "worker run repeated",
+    "worker asked to stop cut_off",
+    "worker asked to stop superseded",
+    "run adopted",
+    "run adopted after a restart",
+    "run handed over again",
+    "credit exhausted",
+    "refused busy",
+    "refused stale",
+    "refused draining",
+    "refused unknown_method",
+    "executed elsewhere",
+    "result of an earlier life sent",
+    "result lost with its worker",
+    "outbox failed",
+    "result acknowledged duplicate",
+    "result acknowledged stale",
+    "outcome skipped handler_away",
+    "meddled: noise",
+    "meddled: replay",
+    "meddled: forge",
 )
 
 
@@ -102,6 +136,10 @@ class Sometimes(Checker):
             CancelAsked: lambda record: self.report.count(f"cancel asked {record.reason}"),
             ClockChanged: self.on_clock,
             Answered: self.on_answered,
+            WorkerCrashed: lambda record: self.report.count(f"crash at {record.point}"),
+            ResultsLost: lambda record: self.report.count("result lost with its worker", len(record.runs)),
+            KeepRefused: lambda record: self.report.count("outbox failed"),
+            Mischief: lambda record: self.report.count(f"meddled: {record.kind}"),
         }
 
     def on_run(self, record: RunWritten) -> None:

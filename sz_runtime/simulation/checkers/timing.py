@@ -146,7 +146,9 @@ class Timing(Checker):
         self._belief(record.node, record.at_us).start(record.at_us, known_us)
 
     def on_stalled(self, record: Stalled) -> None:
-        """A decision may be held up for as long as the node is."""
+        """A decision may be held up for as long as the node is. What became of its clock in an earlier standstill it
+        has seen by now."""
+        self._belief(record.node, record.at_us)
         self.still_until[record.node] = max(self.still_until.get(record.node, 0), record.until_us)
         self.memory_us = max(self.memory_us, MEMORY_US + record.until_us - record.at_us)
 

@@ -8,14 +8,20 @@ replaces functions of the machines (or of the simulated store) from outside, in 
 
 from contextlib import AbstractContextManager
 
+from attrs import evolve
+
+from sz_runtime.simulation.mutants.attachment import ATTACHMENT
 from sz_runtime.simulation.mutants.execution import EXECUTION
+from sz_runtime.simulation.mutants.membership import MEMBERSHIP
 from sz_runtime.simulation.mutants.planting import Mutant, UnknownMutant, plant
 from sz_runtime.simulation.mutants.scheduling import SCHEDULING
 from sz_runtime.simulation.mutants.storing import STORING
 
 __all__ = ["MUTANTS", "Mutant", "UnknownMutant", "plant", "planted"]
 
-MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutant in (*SCHEDULING, *EXECUTION, *STORING)}
+REMOTE = tuple(evolve(mutant, remote=True) for mutant in (*MEMBERSHIP, *ATTACHMENT))
+ALL = (*SCHEDULING, *EXECUTION, *STORING, *REMOTE)
+MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutant in ALL}
 
 
 def planted(name: str) -> AbstractContextManager[Mutant]:

@@ -19,11 +19,12 @@ class Patch:
 
 @frozen
 class Mutant:
-    """A bug with a name, said in one sentence."""
+    """A bug with a name, said in one sentence. `remote`: it can show only where there are workers."""
 
     name: str
     summary: str
     patches: tuple[Patch, ...]
+    remote: bool = False
 
 
 class UnknownMutant(ValueError):
