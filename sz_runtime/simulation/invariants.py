@@ -105,7 +105,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         Kind.ALWAYS,
         "attached",
         RunOncePerIncarnation="A life of a worker begins an attempt once, and never beside another one of that run.",
-        SlotsRespected="A worker executes no more runs at once than it has slots.",
+        SlotsRespected="A worker executes no more runs at once than it has slots, or their method allows.",
         RoutedRight="Whoever executes a run is the one that its schedule asks for, and has its tags.",
         OutboxDurableBeforeSend="A result is sent only when the outbox has it, or has said that it cannot have it.",
         KeptUntilAcknowledged="A result leaves the outbox only when an acknowledgement of it has come.",

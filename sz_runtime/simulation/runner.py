@@ -1,7 +1,7 @@
 """Many seeds, in this process or in several; and the hunt for mutants."""
 
 import gc
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -95,7 +95,9 @@ def hunt(name: str, seeds: Iterable[int] = range(MUTANT_SEEDS)) -> SeedReport | 
     return next((report for report in run_seeds(order, seeds) if report.violations), None)
 
 
-def mutant_table(limit: int = MUTANT_SEEDS) -> Iterator[tuple[str, str, SeedReport | None]]:
-    """Each mutant by name, its summary, and what caught it."""
+def mutant_table(known: Mapping[str, int]) -> Iterator[tuple[str, str, SeedReport | None]]:
+    """Each mutant by name, its summary, and what caught it: at the seed that is known from last time, if it still dies
+    there, else at the first one that does."""
     for name, mutant in MUTANTS.items():
-        yield name, mutant.summary, hunt(name, range(limit))
+        seeds = (known[name],) if name in known else ()
+        yield name, mutant.summary, hunt(name, seeds) or hunt(name)

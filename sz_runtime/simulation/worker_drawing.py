@@ -30,6 +30,7 @@ from sz_runtime.simulation.steps import (
     Rewind,
     SetDisk,
     SetMethods,
+    SetStore,
     SetWeather,
     Stall,
     StallKind,
@@ -78,6 +79,7 @@ def enlist(plan: Plan) -> Plan:
         planned.append((0 if plan.calm else rng.choice((0, 0, rng.randint(0, 20 * SECOND_US))), Start(worker.name)))
     if not plan.calm:
         planned += _faults(rng, plan, length_us)
+        planned += slow_recoveries(stream(plan.seed, "slow recoveries"), plan, length_us)
     steps = as_steps(((at_us, step) for at_us, step in planned if at_us <= length_us), length_us)
     more_us = plan.settings.lease_us + REJOIN_US
     stalls_us = max((step.us for _, step in planned if isinstance(step, Stall)), default=0)
@@ -175,6 +177,20 @@ def _faults(rng: Random, plan: Plan, length_us: int) -> Planned:
     return planned
 
 
+def slow_recoveries(rng: Random, plan: Plan, length_us: int) -> Planned:
+    """A server is killed while its store is slow: its workers are back before it knows which runs it has."""
+    node, planned = plan.nodes[0], Planned()
+    for _ in range(rng.choice((0, 0, 0, 1, 2))):
+        at_us = rng.randint(0, length_us)
+        killed_us = at_us + rng.randint(0, 3 * SECOND_US)
+        planned += [
+            (at_us, SetStore(node.store, slow=float(rng.choice((300, 1000, 3000))))),
+            (killed_us, Crash(node.name, None, draw_duration(rng, SECOND_US // 100, 2 * SECOND_US))),
+            (killed_us + rng.randint(1, 20) * SECOND_US, SetStore(node.store)),
+        ]
+    return planned
+
+
 def worker_crashes(rng: Random, plan: Plan, at_us: int, worker: str) -> Planned:
     """Kills, most of them between two particular things."""
     point = rng.choice(WORKER_POINTS + OUTBOX_POINTS) if rng.random() < 0.7 else None
@@ -183,10 +199,16 @@ def worker_crashes(rng: Random, plan: Plan, at_us: int, worker: str) -> Planned:
 
 
 def worker_drains(rng: Random, plan: Plan, at_us: int, worker: str) -> Planned:
-    """Stops in order, some of them over a bad line."""
-    weather = [(at_us, SetWeather(draw_weather(rng)))] if rng.random() < 0.4 else Planned()
-    grace_us = draw_duration(rng, SECOND_US // 10, 30 * SECOND_US)
-    return [*weather, (at_us + rng.randint(0, SECOND_US), Drain(worker, grace_us, rng.randint(1, 20) * SECOND_US))]
+    """Stops in order, a few in a row, for most find a worker with nothing to do; of some nobody hears for a while."""
+    planned: Planned = []
+    for _ in range(rng.randint(1, 5)):
+        grace_us = draw_duration(rng, SECOND_US // 10, 30 * SECOND_US)
+        planned.append((at_us, Drain(worker, grace_us, rng.randint(1, 5) * SECOND_US)))
+        if rng.random() < 0.5:
+            planned.append((at_us, Cut(worker, plan.nodes[0].name)))
+            planned.append((at_us + plan.settings.lease_us, Mend()))
+        at_us += rng.randint(5, 15) * SECOND_US
+    return planned
 
 
 def worker_stalls(rng: Random, plan: Plan, at_us: int, worker: str) -> Planned:

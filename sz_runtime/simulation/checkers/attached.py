@@ -18,7 +18,8 @@ class Attached(Checker):
     """Holds what workers do against what they were sent, and what they have promised."""
 
     begun: dict[LifeName, dict[tuple[int, int], None]] = Factory(dict)
-    at_work: dict[LifeName, dict[tuple[int, int], None]] = Factory(dict)
+    at_work: dict[LifeName, dict[tuple[int, int], str]] = Factory(dict)
+    """Life -> what it executes, with its schedule."""
     answered: dict[str, dict[tuple[int, int], None]] = Factory(dict)
     """Worker -> results that its outbox has answered for."""
     earlier: dict[str, dict[tuple[int, int], None]] = Factory(dict)
@@ -73,9 +74,13 @@ class Attached(Checker):
             self.report.add("RunOncePerIncarnation", record, f"{what} was begun twice by the same life")
         if any(row == record.row for row, _ in at_work):
             self.report.add("RunOncePerIncarnation", record, f"{what} was begun beside another attempt")
-        begun[key] = at_work[key] = None
+        begun[key], at_work[key] = None, record.schedule_id
         if len(at_work) > worker.slots:
             self.report.add("SlotsRespected", record, f"{len(at_work)} runs execute in {worker.slots} slots")
+        limits = [job.behaviour.concurrency for job in self.oracle.jobs.get(record.schedule_id, ())]
+        of_method = list(at_work.values()).count(record.schedule_id)
+        if limits and of_method > max(of_method if limit is None else limit for limit in limits):
+            self.report.add("SlotsRespected", record, f"{of_method} runs of the method of {record.schedule_id} execute")
         definitions = self.oracle.of_schedule(record.schedule_id)
         if definitions and not any(_may_go(definition, worker) for definition in definitions):
             self.report.add("RoutedRight", record, f"{what} does not belong to {worker.handler_id}")

@@ -153,7 +153,8 @@ class Fleet:
     # --- lives ------------------------------------------------------------------------------------------------
 
     def on_worker(self, record: WorkerStarted) -> None:
-        """A life."""
+        """A life; what held up the last one does not hold up this."""
+        self.frozen.pop(record.node, None)
         self.lives[record.node] = record.incarnation
         self.kept[record.node] = dict.fromkeys(record.kept, record.at_us)
         for hand in self.hands_of(record.node):
@@ -170,7 +171,8 @@ class Fleet:
             hand.lost = hand.lost or (hand.life == gone and key not in kept and not hand.sent)
 
     def on_node(self, record: NodeStarted) -> None:
-        """A server begins a life: it has nobody registered."""
+        """A server begins a life: it has nobody registered, and stands still no more."""
+        self.frozen.pop(record.node, None)
         self.node_since[record.node], self.node_term[record.node] = record.at_us, record.term
         for place in [place for place in self.current if place[0] == record.node]:
             del self.current[place]

@@ -267,10 +267,10 @@ ATTACHMENT = (
         "a run whose Stop came before its Dispatch is begun",
         (Session, "stop_early", _stop_not_noted),
     ),
-    mutant("more_than_its_slots", "a worker takes more runs than it has slots", (Holding, "room", _more_room)),
     mutant(
-        "more_than_its_concurrency",
-        "a worker takes more runs of a method than that may execute at once",
+        "more_than_its_slots",
+        "a worker takes more runs than it has slots, and than their method allows",
+        (Holding, "room", _more_room),
         (Holding, "is_full", _any_concurrency),
     ),
     mutant(
