@@ -2,8 +2,9 @@
 
 from random import Random
 
-from sz_protocol.codec import encode
-from sz_protocol.messages import DispatchedRun, Hello, Results, RunReport
+from sz_protocol.codec import decode, encode
+from sz_protocol.kernel.errors import DecodeError
+from sz_protocol.messages import TO_HANDLER, TO_HANDLER_SERVER, DispatchedRun, Hello, Results, RunReport
 from sz_protocol.records import Outcome
 from sz_runtime.simulation.handler_link import Frame, SimLinks
 from sz_runtime.simulation.steps import Meddle, Meddling
@@ -42,13 +43,22 @@ def _connection(links: SimLinks, step: Meddle) -> int:
 
 
 def _noise(links: SimLinks, step: Meddle, rng: Random) -> bytes:
+    """Never a message: one that says something else than was said is no noise but a lie, and the encryption of the line
+    is there to prevent it."""
     frames = [frame for frame in links.sent if (frame.sender, frame.to) == (step.sender, step.to)]
-    if not frames or rng.random() < 0.3:
-        return rng.randbytes(rng.randint(0, MOST_NOISE))
-    data = bytearray(rng.choice(frames).bytes)
-    for _ in range(rng.randint(1, 4)):
+    data = bytearray(rng.choice(frames).bytes) if frames and rng.random() < 0.7 else bytearray()
+    for _ in range(rng.randint(1, 4) if data else 0):
         data[rng.randrange(len(data))] = rng.randrange(256)
-    return bytes(data[: rng.randint(1, len(data))] if rng.random() < 0.3 else data)
+    noise = bytes(data[: rng.randint(1, len(data))] if data and rng.random() < 0.3 else data)
+    return noise if noise and not _is_message(noise) else b"\xc1" + rng.randbytes(rng.randint(0, MOST_NOISE))
+
+
+def _is_message(frame: bytes) -> bool:
+    try:
+        decode(frame, (*TO_HANDLER, *TO_HANDLER_SERVER))
+    except DecodeError:
+        return False
+    return True
 
 
 def _forge(links: SimLinks, step: Meddle) -> None:

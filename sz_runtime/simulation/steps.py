@@ -233,8 +233,8 @@ class SetMethods:
 
 
 class Meddling(StrEnum):
-    """NOISE: bytes that are no message, or a message of theirs with a few bytes changed. REPLAY: one of their earlier
-    messages once more. FORGE: results of runs that the sender does not execute, or in somebody else's name."""
+    """NOISE: bytes that are no message, most of them a message of theirs with a few bytes changed. REPLAY: one of their
+    earlier messages once more. FORGE: results of runs that the sender does not execute, or in somebody else's name."""
 
     NOISE = "noise"
     REPLAY = "replay"

@@ -70,6 +70,8 @@ def enlist(plan: Plan) -> Plan:
     remote = {id_: None for id_ in ids if rng.random() < 0.75} or {ids[0]: None}
     chosen = {id_: draw_route(rng, plan) for id_ in remote}
     jobs = tuple(chosen[job.definition.id](job) if job.definition.id in chosen else job for job in plan.jobs)
+    if not plan.calm:
+        jobs = lengthened(stream(plan.seed, "long runs"), jobs)
     plan = evolve(plan, jobs=jobs)
     if not plan.calm:
         plan = evolve(plan, settings=draw_remote_settings(rng, plan.settings), attachment=draw_attachment(rng))
@@ -132,6 +134,11 @@ def draw_route(rng: Random, plan: Plan) -> Callable[[Job], Job]:
         return evolve(job, definition=definition, here=here)
 
     return route
+
+
+def lengthened(rng: Random, jobs: tuple[Job, ...]) -> tuple[Job, ...]:
+    """A third of the schedules take longer, some of them longer than a lease: much of what is rare happens to those."""
+    return tuple(evolve(job, behaviour=job.behaviour.slowed(rng.choice((1, 1, 1, 1, 5, 20)))) for job in jobs)
 
 
 def draw_remote_settings(rng: Random, settings: Settings) -> Settings:

@@ -28,6 +28,8 @@ from sz_runtime.simulation.facts import (
 
 STOP_WITHIN_US = SECOND_US
 """From the time-out to the order to stop, in a node that is awake."""
+LONGEST_WAY_US = 32 * SECOND_US
+"""No datagram takes longer."""
 
 
 @define
@@ -263,6 +265,9 @@ class Policies(Checker):
         if timeout_us is not None:
             work = AtWork(record.at_us + timeout_us, "TimeoutRespected", slept_us)
         deadline_us = self._deadline(record)
+        if deadline_us is not None and record.node in self.oracle.workers:
+            # A worker was told how much of it was left when its Dispatch was sent.
+            deadline_us += LONGEST_WAY_US
         if deadline_us is not None and (work is None or deadline_us < work.stop_by_us):
             work = AtWork(deadline_us, "DeadlineRespected", slept_us)
         if work is not None:
@@ -283,21 +288,23 @@ class Policies(Checker):
 
     def on_cancel(self, record: CancelAsked) -> None:
         """It was asked."""
-        key = (record.node, record.row, record.attempt)
-        self.asked[key] = None
-        self.at_work.pop(key, None)
+        self.asked[record.node, record.row, record.attempt] = None
+        self._judge_end(record)
 
     def on_ended(self, record: ExecutionEnded) -> None:
         """It ended before it had to be asked. Its lane is free before its outcome is durable."""
         standing = self.standing.get((self.oracle.stores[record.node], record.schedule_id))
         if standing is not None and record.how != "killed":
             standing.waiting.pop(record.row, None)
-        key = (record.node, record.row, record.attempt)
-        self.asked.pop(key, None)
-        work = self.at_work.pop(key, None)
+        self.asked.pop((record.node, record.row, record.attempt), None)
+        self._judge_end(record)
+
+    def _judge_end(self, record: CancelAsked | ExecutionEnded) -> None:
+        """TimeoutRespected, DeadlineRespected: it ended, or was asked to, in time."""
+        work = self.at_work.pop((record.node, record.row, record.attempt), None)
         if work is None:
             return
         late_us = record.at_us - work.stop_by_us
         if late_us > STOP_WITHIN_US + self.asleep_us.get(record.node, 0) - work.slept_us:
-            what = f"row {record.row} of {record.schedule_id} went on for {late_us} us after its time"
+            what = f"row {record.row}, attempt {record.attempt} went on for {late_us} us after its time"
             self.report.add(work.invariant, record, f"{what} and was not asked to stop")
