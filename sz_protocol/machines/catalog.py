@@ -142,8 +142,8 @@ class Catalog:
             case WriteFailed(op=op) if op in self.jobs:
                 self.ops.edits -= 1
                 effects += self._on_failed(self.jobs.pop(op), event, now)
-            case ParkWanted(schedule_ids=ids) | SettleWanted(schedule_ids=ids):
-                effects += self._work(Job(event, chunks=deque([ids])))
+            case ParkWanted() | SettleWanted():
+                effects += self._on_wish(event)
             case HandlersChanged():
                 before = self.routes
                 self.routes = Routes(event) if before is None else before.after(event)
@@ -188,6 +188,16 @@ class Catalog:
                 return []
             case _:
                 return []
+
+    def _on_wish(self, wish: ParkWanted | SettleWanted) -> list[Effect]:
+        """Scheduling wants these out of its way. What a job of the same wish has under way is told of when that is
+        through: each doubtful write tells scheduling what stands, and would bring forth another job."""
+        under_way: dict[str, None] = {}
+        for job in (*self.jobs.values(), *(job for _, job in self.waiting)):
+            if type(job.task) is type(wish) and evolve(job.task, schedule_ids=()) == evolve(wish, schedule_ids=()):
+                under_way.update(dict.fromkeys(name for chunk in job.chunks for name in chunk))
+        ids = tuple(name for name in wish.schedule_ids if name not in under_way)
+        return self._work(Job(wish, chunks=deque([ids]))) if ids else []
 
     def _work(self, job: Job) -> list[Effect]:
         """Read the job's next chunk, or end it."""

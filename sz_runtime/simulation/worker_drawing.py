@@ -247,11 +247,20 @@ def link_cuts(rng: Random, plan: Plan, at_us: int, worker: str) -> Planned:
 
 
 def twin_cuts(rng: Random, plan: Plan, at_us: int, worker: str) -> Planned:
-    """A worker is out of sight for long enough that its twin, where it has one, may take its place."""
-    if all(other.id != plan.workers[0].name for other in plan.workers):
-        return []
-    until_us = at_us + rng.randint(1, 3) * plan.settings.lease_us
-    return [(at_us, Partition(((plan.workers[0].name,), (plan.nodes[0].name,)))), (until_us, Mend())]
+    """A worker is out of sight for long enough that its twin, where it has one, may take its place; that one is started
+    anew, so that it calls again soon."""
+    first, server, planned = plan.workers[0], plan.nodes[0].name, Planned()
+    twins = [other.name for other in plan.workers if other.id == first.name]
+    for twin in twins * 3:
+        until_us = at_us + rng.randint(1, 3) * plan.settings.lease_us
+        restart_us = rng.randint(1, 2 * plan.settings.missed_beats * plan.settings.heartbeat_us)
+        planned += [
+            (at_us, Partition(((first.name,), (server,)))),
+            (at_us, Crash(twin, None, restart_us)),
+            (until_us, Mend()),
+        ]
+        at_us = until_us + rng.randint(5, 20) * SECOND_US
+    return planned
 
 
 def bad_weather(rng: Random, plan: Plan, at_us: int, worker: str) -> Planned:

@@ -1,6 +1,7 @@
 """catalog: jobs of edits, each read, decided and written, whatever store and fires do meanwhile (CAT-3 to CAT-6)."""
 
 import pytest
+from attrs import evolve
 
 from sz_protocol.changes import InsertRuns, PutSchedules
 from sz_protocol.commands import (
@@ -297,6 +298,19 @@ def test_what_needs_no_parking_or_settling_goes_back_to_scheduling() -> None:
         page = read(machine.handle(wanted, NOW))
         assert machine.handle(ReadDone(page.op, (stored(),)), NOW) == []
         assert machine.outbox == [SchedulesStored((stored(),))]
+
+
+def test_what_is_under_way_already_is_not_begun_again_when_a_doubtful_write_brings_it_up() -> None:
+    parking = ParkWanted(("s",), ScheduleState.PARKED, "no method")
+    for wanted in (parking, SettleWanted(("s",))):
+        machine = working()
+        page = read(machine.handle(wanted, NOW))
+        assert machine.handle(wanted, NOW) == []
+        assert read(machine.handle(evolve(wanted, schedule_ids=("s", "t")), NOW)).query.ids == ("t",)
+        machine.handle(ReadFailed(page.op, FailReason.UNAVAILABLE, "down"), NOW)
+        assert machine.handle(wanted, NOW) == [], "it waits for the store"
+    other = evolve(parking, reason="no such tag")
+    assert read(working().handle(other, NOW)).query.ids == ("s",)
 
 
 # --- the drain -------------------------------------------------------------------------------------------------

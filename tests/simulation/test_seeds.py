@@ -12,8 +12,8 @@ from sz_runtime.simulation.world import World
 
 CHUNK = 12
 BUDGET = range(0, 120, CHUNK)
-RARE = (0, 1, 2, 3, 4, 5, 6, 7, 9, 11, 15, 16, 23, 25, 33, 48, 76, 99, 103)
-"""Seeds that together reach every rare state that `REQUIRED` names; the first ones that do."""
+RARE = (6, 9, 15, 23, 29, 48, 76, 83, 99, 103, 118, 134, 154)
+"""Seeds that together reach every rare state that `REQUIRED` names."""
 
 
 @pytest.mark.parametrize("first", BUDGET)

@@ -208,6 +208,8 @@ class Carrying(Checker):
         """A row that workers may be executing has moved on."""
         fleet = self.oracle.fleet
         was, hands = fleet.was, fleet.hands.get((record.node, record.row), ())
+        if record.state == "leased":
+            self._judge_exclusive(record, hands)
         if was is None or was.state != "leased" or not was.handler_id:
             return
         if (record.outcome, record.reason) == ("failed", "unknown_method"):
@@ -222,8 +224,6 @@ class Carrying(Checker):
                 self._judge_loss(record, was, hand)
             elif hand.lost:
                 self._judge_hidden(record, hand)
-        if record.state == "leased":
-            self._judge_exclusive(record, hands)
 
     def _judge_unknown(self, record: RunWritten) -> None:
         """ResultFence: its worker said so."""

@@ -101,7 +101,6 @@ REQUIRED = (
     "refused busy",
     "refused stale",
     "refused draining",
-    "refused unknown_method",
     "executed elsewhere",
     "result of an earlier life sent",
     "result lost with its worker",

@@ -192,10 +192,6 @@ def _silent_is_present(original: Any) -> Any:
     return due_us
 
 
-def _given_up_at_once(original: Any) -> Any:
-    return lambda self, lease, until_us: original(self, lease, 0)
-
-
 def _not_told(original: Any) -> Any:
     def take_stock(self: Carriage, worker: Worker, session: Any, *rest: Any) -> Any:
         session.executing = ()
@@ -342,11 +338,6 @@ MEMBERSHIP = (
         (Workers, "due_us", _silent_is_present),
     ),
     mutant("unanswered_is_not_sent_again", "a Dispatch is sent once", (Leases, "pop_unanswered", _nothing)),
-    mutant(
-        "exclusive_given_up_at_once",
-        "an exclusive run is claimed anew although an older life of its worker may execute it",
-        (Leases, "orphan", _given_up_at_once),
-    ),
     mutant(
         "orphans_for_ever", "an exclusive run of a replaced life is never given up", (Leases, "pop_orphans", _nothing)
     ),
