@@ -190,8 +190,8 @@ class Catalog:
                 return []
 
     def _on_wish(self, wish: ParkWanted | SettleWanted) -> list[Effect]:
-        """Scheduling wants these out of its way. What a job of the same wish has under way is told of when that is
-        through: each doubtful write tells scheduling what stands, and would bring forth another job."""
+        """CAT-11: scheduling wants these out of its way. What a job of the same wish has under way is told of when that
+        is through: each doubtful write tells scheduling what stands, and would bring forth another job."""
         under_way: dict[str, None] = {}
         for job in (*self.jobs.values(), *(job for _, job in self.waiting)):
             if type(job.task) is type(wish) and evolve(job.task, schedule_ids=()) == evolve(wish, schedule_ids=()):

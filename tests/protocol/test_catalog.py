@@ -1,4 +1,4 @@
-"""catalog: jobs of edits, each read, decided and written, whatever store and fires do meanwhile (CAT-3 to CAT-6)."""
+"""catalog: jobs of edits, each read, decided and written, whatever store and fires do meanwhile (CAT-3 to CAT-6, CAT-11)."""
 
 import pytest
 from attrs import evolve
@@ -300,17 +300,20 @@ def test_what_needs_no_parking_or_settling_goes_back_to_scheduling() -> None:
         assert machine.outbox == [SchedulesStored((stored(),))]
 
 
-def test_what_is_under_way_already_is_not_begun_again_when_a_doubtful_write_brings_it_up() -> None:
+def test_cat_11_what_is_under_way_already_is_not_begun_again_when_a_doubtful_write_brings_it_up() -> None:
     parking = ParkWanted(("s",), ScheduleState.PARKED, "no method")
     for wanted in (parking, SettleWanted(("s",))):
         machine = working()
         page = read(machine.handle(wanted, NOW))
         assert machine.handle(wanted, NOW) == []
-        assert read(machine.handle(evolve(wanted, schedule_ids=("s", "t")), NOW)).query.ids == ("t",)
+        more = evolve(wanted, schedule_ids=("s", "t"))
+        assert read(machine.handle(more, NOW)).query == SchedulesById(("t",))
         machine.handle(ReadFailed(page.op, FailReason.UNAVAILABLE, "down"), NOW)
         assert machine.handle(wanted, NOW) == [], "it waits for the store"
+    machine = working()
+    machine.handle(parking, NOW)
     other = evolve(parking, reason="no such tag")
-    assert read(working().handle(other, NOW)).query.ids == ("s",)
+    assert read(machine.handle(other, NOW)).query == SchedulesById(("s",)), "another reason is another wish"
 
 
 # --- the drain -------------------------------------------------------------------------------------------------
