@@ -1,4 +1,4 @@
-"""catalog: jobs of edits, each read, decided and written, whatever store and fires do meanwhile (CAT-3 to CAT-6, CAT-11)."""
+"""catalog: jobs of edits: read, decided and written, whatever store and fires do meanwhile (CAT-3 to 6, CAT-11)."""
 
 import pytest
 from attrs import evolve
