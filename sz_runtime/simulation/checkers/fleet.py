@@ -11,7 +11,9 @@ from sz_runtime.simulation.facts import (
     ExecutionEnded,
     ExecutionStarted,
     MessageDelivered,
+    NodeCrashed,
     NodeStarted,
+    NodeStopped,
     Rewound,
     RowsDropped,
     RunWritten,
@@ -133,6 +135,8 @@ class Fleet:
             WorkerCrashed: self.on_gone,
             WorkerStopped: self.on_gone,
             NodeStarted: self.on_node,
+            NodeCrashed: self.on_node_gone,
+            NodeStopped: self.on_node_gone,
             TermTaken: self.on_term,
             Rewound: self.on_rewound,
             Stalled: self.on_stalled,
@@ -174,7 +178,14 @@ class Fleet:
         """A server begins a life: it has nobody registered, and stands still no more."""
         self.frozen.pop(record.node, None)
         self.node_since[record.node], self.node_term[record.node] = record.at_us, record.term
-        for place in [place for place in self.current if place[0] == record.node]:
+        self._end_sessions(record.node)
+
+    def on_node_gone(self, record: NodeCrashed | NodeStopped) -> None:
+        """A server's life is over, and with it its sessions."""
+        self._end_sessions(record.node)
+
+    def _end_sessions(self, server: str) -> None:
+        for place in [place for place in self.current if place[0] == server]:
             del self.current[place]
 
     def on_term(self, record: TermTaken) -> None:
