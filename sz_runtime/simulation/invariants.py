@@ -64,6 +64,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         LostOnlyBySemantics="A run is given up as lost only when at most once is promised, or after the loss limit.",
         RetryHonoured="A run does not fail before the failures that its policy allows.",
         TimeoutRespected="An execution ends or is asked to stop when its time-out is over.",
+        TimeoutWins="A handler that fails after its time-out has timed out, however late its node hears of both.",
         DeadlineRespected="After the deadline of a run nothing of it begins, and what executes is asked to stop.",
     ),
     *_table(

@@ -244,7 +244,9 @@ class Life:
     def _wake(self, number: int) -> None:
         if number == self._armed and not self.over:
             self._armed_at_us = None
-            self.take((Woke(),))
+            # Whoever stands still is woken behind what has come meanwhile, as by the driver: when he goes on, he arms.
+            if not self.is_frozen:
+                self.take((Woke(),))
 
     def _wake_for_backlog(self, number: int) -> None:
         if number != self._armed or self.over:

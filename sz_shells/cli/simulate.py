@@ -235,6 +235,8 @@ def _tell_replay(order: "Order", broken: "SeedReport", shrink: bool, named: str)
     sys.stderr.write(f"replay: {command}   ({_code_version()})\n")
     if shrink:
         path = Path(f"seed-{broken.seed}.scenario")
+        sys.stderr.write("making it shorter, which may take a while (--no-shrink: not wanted) ...\n")
+        sys.stderr.flush()
         path.write_text(_shrunk(order, broken), "utf-8")
         sys.stderr.write(f"shrunk: schedulezero simulate --scenario {path}\n\n{path.read_text('utf-8')}")
 

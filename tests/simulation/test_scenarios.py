@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sz_protocol.machines.execution import Execution
 from sz_protocol.machines.leases import Leases
 from sz_protocol.triggers import Interval
 from sz_runtime.simulation.drawing import draw_plan
@@ -17,7 +18,8 @@ from sz_runtime.simulation.shrink import shrink
 from sz_runtime.simulation.step_lines import ScenarioError, line_to_step, step_to_line
 from sz_runtime.simulation.world import World
 
-SCENARIOS = sorted((Path(__file__).parents[2] / "specs" / "scenarios").glob("*.scenario"))
+ROOT = Path(__file__).parents[2] / "specs" / "scenarios"
+SCENARIOS = sorted(ROOT.glob("*.scenario"))
 HEAD = "job tick {trigger: {type: interval, seconds: 5}}\n"
 
 
@@ -97,3 +99,22 @@ def test_an_exclusive_run_that_is_begun_anew_too_soon_is_seen() -> None:
 
 def _breaks(plan: Plan, invariant: str) -> bool:
     return any(violation.invariant == invariant for violation in World(plan.seed, plan).run().violations)
+
+
+def test_a_late_result_does_not_beat_the_time_out_that_passed_before_it() -> None:
+    # KERNEL-3, the other way round: seeds hardly get there.
+    expire = Execution._expire
+    bug = mutant(
+        "result_before_deadlines",
+        "a fact is looked at before the deadlines that have passed",
+        (Execution, "_expire", lambda original: lambda self, now: []),
+        (
+            Execution,
+            "_on_event",
+            lambda original: lambda self, event, now: [*original(self, event, now), *expire(self, now)],
+        ),
+    )
+    script = (ROOT / "fails_after_its_time_out.scenario").read_text("utf-8")
+    with plant(bug):
+        broken = play(script).result.violations
+    assert {violation.invariant for violation in broken} == {"TimeoutWins"}

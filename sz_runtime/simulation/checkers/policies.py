@@ -1,5 +1,5 @@
 """What a definition's policies promise: RunKeyDerived, OnlyActiveFires, WindowRespected, GraceRespected,
-MisfireRespected, QueueBounded, LostOnlyBySemantics, RetryHonoured, TimeoutRespected, DeadlineRespected."""
+MisfireRespected, QueueBounded, LostOnlyBySemantics, RetryHonoured, TimeoutRespected, DeadlineRespected, TimeoutWins."""
 
 from attrs import Factory, define
 
@@ -11,6 +11,7 @@ from sz_protocol.triggers import nominal_key
 from sz_runtime.simulation.checkers.base import Checker, spread_of
 from sz_runtime.simulation.checkers.listening import Routes
 from sz_runtime.simulation.facts import (
+    AttemptWritten,
     CancelAsked,
     ClockChanged,
     Committed,
@@ -30,6 +31,9 @@ STOP_WITHIN_US = SECOND_US
 """From the time-out to the order to stop, in a node that is awake."""
 LONGEST_WAY_US = 32 * SECOND_US
 """No datagram takes longer."""
+
+DRIFT_US = SECOND_US // 10
+"""By how much clocks that drift may differ over a time-out."""
 
 
 @define
@@ -76,6 +80,10 @@ class Policies(Checker):
     """Schedule -> its longest deadline, where it always has one."""
     decided_us: dict[tuple[str, int], int] = Factory(dict)
     """(store, row) -> when it was decided, of rows with a deadline."""
+    timed_out: dict[tuple[str, int, int], int] = Factory(dict)
+    """(store, row, attempt) -> by how much the execution failed after its time-out."""
+    begun: dict[tuple[str, int, int], tuple[str, int]] = Factory(dict)
+    """(store, row, attempt) -> on which machine it was begun last, and when, where it has a time-out."""
     asked: dict[tuple[str, int, int], None] = Factory(dict)
     """Executions that were asked to stop; the order may come before they begin."""
     touched: dict[str, None] = Factory(dict)
@@ -103,6 +111,7 @@ class Policies(Checker):
             ScheduleKept: self.on_schedule_kept,
             CursorMoved: self.on_cursor,
             RunWritten: self.on_run,
+            AttemptWritten: self.on_attempt,
             RunKept: self.on_kept,
             Rewound: self.on_rewound,
             ExecutionStarted: self.on_started,
@@ -157,6 +166,8 @@ class Policies(Checker):
             self._judge_key(record, standing)
             if record.outcome == "":
                 self._judge_misfire(record, standing)
+        if record.outcome == "failed":
+            self._judge_failure(record)
         if record.outcome == "lost":
             self._judge_loss(record)
         if (record.outcome, record.reason) == ("failed", "error"):
@@ -199,6 +210,17 @@ class Policies(Checker):
         if standing.executed > most:
             what = f"{record.schedule_id} executes {standing.executed} instants of one gap, its policy says {most}"
             self.report.add("MisfireRespected", record, what)
+
+    def on_attempt(self, record: AttemptWritten) -> None:
+        """The history of an attempt that another one follows."""
+        self._judge_failure(record)
+
+    def _judge_failure(self, record: RunWritten | AttemptWritten) -> None:
+        """TimeoutWins (KERNEL-3): whatever came before it, the time-out had passed when the node heard of the end."""
+        late_us = self.timed_out.pop((record.node, record.row, record.attempt), None)
+        if late_us is not None and record.reason == "error":
+            what = f"row {record.row}, attempt {record.attempt}, failed {late_us} us after its time-out"
+            self.report.add("TimeoutWins", record, f"{what}, and counts as an error of its handler")
 
     def _judge_loss(self, record: RunWritten) -> None:
         definitions = self.oracle.of_schedule(record.schedule_id)
@@ -256,10 +278,13 @@ class Policies(Checker):
     def on_started(self, record: ExecutionStarted) -> None:
         """The time-out runs from here."""
         key = (record.node, record.row, record.attempt)
+        timeout_us = self.timeouts.get(record.schedule_id)
+        if timeout_us is not None and record.node not in self.oracle.workers:
+            place = (self.oracle.stores[record.node], record.row, record.attempt)
+            self.begun[place] = record.node, record.at_us + timeout_us
         if key in self.asked:
             return
         work = None
-        timeout_us = self.timeouts.get(record.schedule_id)
         rest_us = max(self.asleep_until_us.get(record.node, 0) - record.at_us, 0)
         slept_us = self.asleep_us.get(record.node, 0) - rest_us
         if timeout_us is not None:
@@ -296,6 +321,7 @@ class Policies(Checker):
         standing = self.standing.get((self.oracle.stores[record.node], record.schedule_id))
         if standing is not None and record.how != "killed":
             standing.waiting.pop(record.row, None)
+        self._note_late_failure(record)
         self.asked.pop((record.node, record.row, record.attempt), None)
         self._judge_end(record)
 
@@ -308,3 +334,12 @@ class Policies(Checker):
         if late_us > STOP_WITHIN_US + self.asleep_us.get(record.node, 0) - work.slept_us:
             what = f"row {record.row}, attempt {record.attempt} went on for {late_us} us after its time"
             self.report.add(work.invariant, record, f"{what} and was not asked to stop")
+
+    def _note_late_failure(self, record: ExecutionEnded) -> None:
+        """For `TimeoutWins`, of nodes; a clock that runs slow lets its time-outs pass late."""
+        place = (self.oracle.stores[record.node], record.row, record.attempt)
+        node, due_us = self.begun.pop(place, (record.node, record.at_us))
+        late_us = record.at_us - due_us
+        if record.how == "failed" and node == record.node and late_us > DRIFT_US:
+            self.timed_out[place] = late_us
+            self.report.count("failed after its time-out")
