@@ -364,6 +364,7 @@ class RunKept(Noted):
     outcome: str
     reason: str
     attempt: int
+    failures: int
     losses: int
     count: int
     until_us: int

@@ -56,6 +56,7 @@ def kept(at_us: int, store: str, tables: Tables) -> Iterator[Noted]:
             run.outcome or "",
             run.reason,
             run.attempt,
+            run.failures,
             run.losses,
             run.count,
             run.until_us if run.until_us is not None else run.fire_us,

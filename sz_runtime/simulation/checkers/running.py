@@ -240,8 +240,8 @@ class Running(Checker):
         place = (record.node, record.row)
         row = self.rows.get(place)
         if row is None:
-            self.rows[place] = Row(record.schedule_id, record.state, record.outcome, record.attempt, 0)
-            self.rows[place].losses = record.losses
+            row = self.rows[place] = Row(record.schedule_id, record.state, record.outcome, record.attempt, 0)
+            row.failures, row.losses = record.failures, record.losses
             return
         if (row.state, row.outcome, row.attempt) != (record.state, record.outcome, record.attempt):
             what = f"row {record.row} is {record.state} {record.outcome} {record.attempt} in the store"
