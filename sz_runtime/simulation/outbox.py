@@ -114,12 +114,12 @@ class SimOutbox:
         """Write the queue into the file, all or nothing; what is wrong."""
         work, self._queue = self._queue, []
         self._round = [(effect, why_not(effect)) for effect in work if isinstance(effect, Keep)]
+        good = [effect for effect in work if isinstance(effect, Forget) or not why_not(effect)]
+        # What is owed first, then all in their order: a run kept after one of its number was forgotten is another one.
+        owed = [Forget(tuple(self._owed))] if self._owed else []
         self._owed.update({key: None for effect in work if isinstance(effect, Forget) for key in effect.keys})
-        good = [keep for keep, why in self._round if not why]
-        # Last: what is acknowledged is acknowledged, in whatever order the orders came.
-        forgets = [Forget(tuple(self._owed))] if self._owed else []
         try:
-            for effect in (*good, *forgets):
+            for effect in (*owed, *good):
                 self.disk.append(self.agenda.now_us, FILE, effect)
         except DiskFull as why:
             self.disk.take_back(FILE)

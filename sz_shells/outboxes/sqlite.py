@@ -181,29 +181,30 @@ class _Life:
 
     def _commit(self, group: Sequence[Keep | Forget]) -> list[KeepAnswer]:
         """One transaction for all; where one of them cannot be stored, each alone."""
-        for effect in group:
-            if isinstance(effect, Forget):
-                self._owed.update(dict.fromkeys(effect.keys))
-        keeps = [effect for effect in group if isinstance(effect, Keep)]
-        if not keeps and not self._owed:
+        if not group and not self._owed:
             return []
-        problem = self._write(keeps)
+        keeps = [effect for effect in group if isinstance(effect, Keep)]
+        problem = self._write(group)
         if problem is None:
             return [Kept(keep.op) for keep in keeps]
-        if not isinstance(problem, _UNSTORABLE) or len(keeps) == 1:
-            return [KeepFailed(keep.op, describe(self._path, problem)) for keep in keeps]
-        return [answer for keep in keeps for answer in self._commit((keep,))]
+        if isinstance(problem, _UNSTORABLE) and len(keeps) > 1:
+            return [answer for effect in group for answer in self._commit((effect,))]
+        self._owed.update({key: None for effect in group if isinstance(effect, Forget) for key in effect.keys})
+        return [KeepFailed(keep.op, describe(self._path, problem)) for keep in keeps]
 
-    def _write(self, keeps: Sequence[Keep]) -> Exception | None:
+    def _write(self, group: Sequence[Keep | Forget]) -> Exception | None:
         """What went wrong, if anything."""
         try:
             if _identity(self._path) != self._identity:
                 raise StoreError(f"{self._path} was removed or replaced while it was in use")
             self._connection.execute("BEGIN IMMEDIATE")
-            for keep in keeps:
-                self._connection.executemany(_INSERT, map(_row, keep.reports))
-            # Last: what is acknowledged is acknowledged, in whatever order the orders came.
+            # What is owed first, then all in their order: a run kept after one of its number was forgotten is another.
             self._connection.executemany(_DELETE, list(self._owed))
+            for effect in group:
+                if isinstance(effect, Keep):
+                    self._connection.executemany(_INSERT, map(_row, effect.reports))
+                else:
+                    self._connection.executemany(_DELETE, effect.keys)
             self._connection.execute("COMMIT")
         except (sqlite3.Error, StoreError, OSError, MemoryError, *_UNSTORABLE) as error:
             # Where even this fails the next BEGIN does too, and its group is told.

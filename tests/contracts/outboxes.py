@@ -187,6 +187,13 @@ class DurableOutboxContract(OutboxContract):
         session.kept(a_report(1, delivery=99))
         assert session.end().left == (a_report(1, delivery=99),)
 
+    def test_what_is_kept_after_its_number_was_forgotten_is_another_run(self, session: Session) -> None:
+        again = a_report(1, run_id="f" * 32)
+        session.keep(a_report(1))
+        session.forget(key_of(a_report(1)))
+        session.kept(again)
+        assert session.end().left == (again,)
+
     def test_attempts_of_one_run_are_kept_apart(self, session: Session) -> None:
         session.kept(a_report(1), a_report(1, attempt=2))
         session.forget(key_of(a_report(1)))

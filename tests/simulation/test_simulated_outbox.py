@@ -68,8 +68,9 @@ def test_a_disk_in_trouble_is_told_and_what_could_not_be_forgotten_is_later(trou
     session.forget((a_report(1).row, 1))
     assert isinstance(session.answer(session.keep(a_report(2))), KeepFailed)
     setattr(world.disk, trouble, False)
-    session.kept(a_report(3))
-    assert session.crash().left == (a_report(3),)
+    again = a_report(1, run_id="f" * 32)
+    session.kept(a_report(3), again)
+    assert session.crash().left == (a_report(3), again)
 
 
 def test_a_crash_may_come_between_write_and_sync_and_between_sync_and_answer() -> None:

@@ -176,8 +176,9 @@ def test_a_full_disk_fails_clearly_and_works_again_when_there_is_room(disk: Disk
             assert str(world.path) in answer.detail
             session.forget(key_of(a_report(1)))
             session.answer(session.keep(*large))
-        session.kept(*large)
-        assert session.end().left == tuple(large), "and what was to be forgotten meanwhile is"
+        again = a_report(1, run_id="f" * 32)
+        session.kept(*large, again)
+        assert session.end().left == (*large, again), "and what was to be forgotten meanwhile is"
         world.opened[-1].close()
 
 
