@@ -97,6 +97,12 @@ class Schedule:
         )
 
 
+MOST_RESULT = 64 * 1024
+"""Bytes of JSON that a result may take in the ledger."""
+MOST_ERROR = 4096
+"""Characters that are kept of what a handler raised."""
+
+
 class RunState(StrEnum):
     """PENDING waits for a slot or for its back-off, LEASED is (or may be) executing, DONE has its outcome."""
 

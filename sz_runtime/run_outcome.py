@@ -10,13 +10,10 @@ from typing import Any
 
 from sz_protocol.kernel.effects import CancelReason
 from sz_protocol.kernel.events import RunResult
-from sz_protocol.records import Outcome, Reason
+from sz_protocol.records import MOST_ERROR, MOST_RESULT, Outcome, Reason
 from sz_runtime.live_run import LiveRun, clean
 from sz_runtime.run_context import DoNotRetry, RunCancelled
 
-RESULT_LIMIT = 64 * 1024
-"""Characters of JSON (ASCII) that a result may take."""
-ERROR_LIMIT = 4096
 _MESSAGE_LIMIT = 1000
 _READ_LIMIT = 64 * 1024
 """Characters of a message that are looked at. Secrets are taken out before it is cut: half of one is one too."""
@@ -39,10 +36,8 @@ def returned(live: LiveRun, value: Any, finished_us: int) -> RunResult:
         text = _encode(value)
     except BaseException as error:  # whatever a foreign object's methods may raise
         return not_stored(live, _why_not_encoded(value, error, live.hide), finished_us)
-    if len(text) > RESULT_LIMIT:
-        return not_stored(
-            live, f"the result takes {len(text)} bytes as JSON; {RESULT_LIMIT} can be stored", finished_us
-        )
+    if len(text) > MOST_RESULT:
+        return not_stored(live, f"the result takes {len(text)} bytes as JSON; {MOST_RESULT} can be stored", finished_us)
     return RunResult(start.row, start.attempt, Outcome.SUCCEEDED, "", live.started_us, finished_us, text)
 
 
@@ -106,9 +101,9 @@ def why_unstorable(value: Any) -> str:
 
 
 def describe(error: BaseException, hide: Callable[[str], str]) -> str:
-    """Type and message, the innermost frames, and the cause; at most ERROR_LIMIT characters, and no secrets."""
+    """Type and message, the innermost frames, and the cause; at most MOST_ERROR characters, and no secrets."""
     try:
-        return clean(hide(_described(error, hide)))[:ERROR_LIMIT]
+        return clean(hide(_described(error, hide)))[:MOST_ERROR]
     except Exception as broken:  # a foreign exception may be broken in any way
         return f"an exception that cannot be described ({type(broken).__name__})"
 

@@ -7,8 +7,8 @@ worker.run_forever()
 """
 
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -33,7 +33,7 @@ from sz_runtime.handlers import DEFAULT_REGISTRY, LocalHandlerRegistry
 from sz_runtime.machine_loop import Observer
 from sz_runtime.observing import LogObserver
 from sz_runtime.plugins import UnknownPlugin, load_plugin
-from sz_runtime.ports import Clock, Link, LinkError, Outbox
+from sz_runtime.ports import Clock, Link, LinkError, Outbox, StoreError
 from sz_runtime.signals import obey_signals
 
 _log = structlog.get_logger("schedulezero.worker")
@@ -104,13 +104,15 @@ class Worker:
 
     async def run(self) -> None:
         """Work until `stop`, on asyncio or trio. Raises WorkerError, StoreError, LinkError."""
-        async with self._running() as driver:
-            await driver.ended.wait()
+        with _bare():
+            async with self._running() as driver:
+                await driver.ended.wait()
 
     def run_forever(self, backend: str = "asyncio") -> None:
         """Work, in the main thread of a program that does nothing else, until SIGTERM or Ctrl-C, which drain: nothing
-        new is taken, running handlers may end, results are reported. A second signal hurries."""
-        anyio.run(self._run_with_signals, backend=backend)
+        new is taken, running handlers may end, results are reported. A second signal hurries. Raises as `run`."""
+        with _bare():
+            anyio.run(self._run_with_signals, backend=backend)
 
     def stop(self, grace_s: float | None = None) -> None:
         """Drain: running handlers may end within the grace. `run` returns afterwards. From any thread; again, with a
@@ -191,6 +193,20 @@ class Worker:
             raise WorkerError(
                 f"worker {self.handler_id} would offer {method!r} twice: {where}; register one under another name"
             )
+
+
+@contextmanager
+def _bare() -> Iterator[None]:
+    """What cannot be had is raised as itself, out of the groups that tasks wrap it in."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        if isinstance(error, WorkerError | StoreError | LinkError):
+            raise error from None
+        raise
 
 
 def _registry(registry: LocalHandlerRegistry | None, modules: tuple[str, ...]) -> LocalHandlerRegistry:

@@ -6,6 +6,7 @@ runs of older ones. MEMB-7, MEMB-8: nothing is given up while an answer may come
 settled.
 """
 
+import json
 from collections.abc import Iterable
 
 from attrs import Factory, define
@@ -31,7 +32,7 @@ from sz_protocol.messages import (
     Stop,
 )
 from sz_protocol.notices import Ignored, RunProgressed
-from sz_protocol.records import Outcome, Reason
+from sz_protocol.records import MOST_ERROR, MOST_RESULT, Outcome, Reason
 
 NOTE_LENGTH = 200
 _ENDS = (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.CANCELLED)
@@ -337,15 +338,30 @@ def _result(lease: Lease, report: RunReport, now: Now) -> RunResult:
     first_us = max(lease.since_us, report.started_us or 0)
     started_us = None if report.started_us is None else min(first_us, now.utc_us)
     finished_us = min(max(report.finished_us, first_us), now.utc_us)
-    known = report.outcome in _ENDS
-    return RunResult(
-        lease.row,
-        lease.attempt,
-        report.outcome if known else Outcome.FAILED,
-        report.reason if known else Reason.ERROR.value,
-        started_us,
-        finished_us,
-        report.result,
-        report.error if known else f"its handler reported the outcome {report.outcome}",
-        report.retryable,
-    )
+    result, error = report.result, None if report.error is None else report.error[:MOST_ERROR]
+    outcome, reason, retryable = report.outcome, report.reason, report.retryable
+    unfit = "" if result is None else _why_unfit(result)
+    if outcome not in _ENDS:
+        outcome, reason, error = Outcome.FAILED, Reason.ERROR.value, f"its handler reported the outcome {outcome}"
+    elif unfit and outcome is Outcome.SUCCEEDED:
+        # As with handlers of this process: the work is done, and to do it again would not help.
+        outcome, reason, error, retryable = Outcome.FAILED, Reason.UNSTORABLE.value, unfit, False
+    if unfit:
+        result = None
+    return RunResult(lease.row, lease.attempt, outcome, reason, started_us, finished_us, result, error, retryable)
+
+
+def _why_unfit(result: str) -> str:
+    """Why the ledger does not take this for a result; empty where it does."""
+    size = len(result) if result.isascii() else len(result.encode(errors="replace"))
+    if size > MOST_RESULT:
+        return f"the result takes {size} bytes as JSON; {MOST_RESULT} can be stored"
+    try:
+        json.loads(result, parse_constant=_no_number)
+    except (ValueError, RecursionError) as problem:
+        return f"the result is no JSON: {str(problem)[:200]}"
+    return ""
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no number of JSON")

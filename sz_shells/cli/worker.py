@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from cyclopts import Parameter
 
-from sz_shells.cli.common import OK, USAGE, fail, innermost, read_pairs
+from sz_shells.cli.common import OK, USAGE, fail, read_pairs
 from sz_shells.cli.options import Seconds
 from sz_shells.cli.serving import Backend, has_trio, import_structlog, set_up_logging
 
@@ -71,11 +71,8 @@ def _run(worker: "Worker", backend: Backend) -> int:
 
     try:
         worker.run_forever(backend)
-    except (StoreError, LinkError, BaseExceptionGroup) as error:
-        broken = innermost(error)
-        if isinstance(broken, StoreError | LinkError):
-            fail(str(broken))
-        raise
+    except (StoreError, LinkError) as error:
+        fail(str(error))
     return OK
 
 

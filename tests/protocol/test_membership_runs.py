@@ -24,7 +24,7 @@ from sz_protocol.messages import (
     Stop,
 )
 from sz_protocol.notices import HandlerLost, HandlerRegistered, Ignored, RunProgressed
-from sz_protocol.records import CLAIMS_PER_TERM, Outcome, Reason
+from sz_protocol.records import CLAIMS_PER_TERM, MOST_ERROR, MOST_RESULT, Outcome, Reason
 from tests.protocol.harness import T0_US
 from tests.protocol.remote_rig import REMOTE, Desk, Remote, held, ref
 
@@ -366,6 +366,41 @@ def test_an_outcome_that_no_execution_has_is_a_failure() -> None:
     handler, (run,) = sent(desk)
     handler.report(run, Outcome.SKIPPED)
     assert desk.ends() == {(1, 1): "failed"}
+
+
+@pytest.mark.parametrize(
+    ("result", "why"),
+    [
+        ('"' + "x" * (MOST_RESULT - 1) + '"', f"takes {MOST_RESULT + 1} bytes"),
+        ('"' + "é" * (MOST_RESULT // 2) + '"', f"takes {MOST_RESULT + 2} bytes"),
+        ("not json", "is no JSON"),
+        ("[NaN]", "NaN is no number of JSON"),
+        ("[" * 30_000, "is no JSON"),
+        ("", "is no JSON"),
+    ],
+)
+def test_a_result_that_the_ledger_does_not_take_fails_for_good(result: str, why: str) -> None:
+    desk = Desk()
+    handler, (run,) = sent(desk)
+    handler.report(run, result=result)
+    (ended,) = next(told.results for told in desk.told if isinstance(told, RunsFinished))
+    assert (ended.outcome, ended.reason, ended.result, ended.retryable) == ("failed", "unstorable_result", None, False)
+    assert why in str(ended.error)
+
+
+def test_what_a_handler_says_of_its_failure_is_cut() -> None:
+    desk = Desk()
+    handler, (run,) = sent(desk)
+    handler.report(run, Outcome.FAILED, error="x" * 5000, result="no json")
+    (ended,) = next(told.results for told in desk.told if isinstance(told, RunsFinished))
+    assert (ended.reason, ended.result, ended.error) == ("", None, "x" * MOST_ERROR)
+
+
+def test_the_largest_result_that_the_ledger_takes_is_taken() -> None:
+    desk = Desk()
+    handler, (run,) = sent(desk)
+    handler.report(run, result='"' + "x" * (MOST_RESULT - 2) + '"')
+    assert desk.ends() == {(1, 1): "succeeded"}
 
 
 # --- stops -----------------------------------------------------------------------------------------------------

@@ -10,9 +10,9 @@ from typing import Any
 import anyio
 import pytest
 
-from sz_protocol.records import Outcome
+from sz_protocol.records import MOST_ERROR, MOST_RESULT, Outcome
 from sz_runtime.run_context import DoNotRetry
-from sz_runtime.run_outcome import ERROR_LIMIT, RESULT_LIMIT, why_unstorable
+from sz_runtime.run_outcome import why_unstorable
 from tests.runtime.executor_rig import Rig
 
 
@@ -172,7 +172,7 @@ def test_errors_are_bounded_and_storable(rig: Rig) -> None:
     def silent() -> None:
         raise Silent
 
-    assert len(str(rig.run(long).error)) <= ERROR_LIMIT
+    assert len(str(rig.run(long).error)) <= MOST_ERROR
     text = str(rig.run(odd).error)
     assert text.startswith("ValueError: \\ud800\\0")
     text.encode()
@@ -224,10 +224,10 @@ def test_a_result_that_contains_itself_or_is_too_deep_or_too_large_is_refused(ri
         return loop
 
     async def large() -> str:
-        return "x" * RESULT_LIMIT
+        return "x" * MOST_RESULT
 
     async def just_fits() -> str:
-        return "x" * (RESULT_LIMIT - 2)
+        return "x" * (MOST_RESULT - 2)
 
     error = str(rig.run(circular).error)
     assert "contains itself" in error

@@ -26,7 +26,7 @@ from sz_protocol.notices import (
 from sz_protocol.queries import RunsPage
 from sz_protocol.records import Outcome, Reason
 from sz_runtime.handlers import DEFAULT_REGISTRY, register_local
-from sz_runtime.ports import StoreInUse
+from sz_runtime.ports import StoreError, StoreInUse
 from sz_runtime.run_context import RunContext
 from sz_runtime.worker import Worker, WorkerError
 from sz_shells.cli.worker import worker as worker_command
@@ -280,6 +280,15 @@ async def test_two_workers_cannot_share_an_outbox(tmp_path: Path) -> None:
         await until(lambda: w.attached)
         with pytest.raises(StoreInUse, match="in use by another worker"):
             await worker(s, add, outbox=tmp_path / "o.db").run()
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_program_that_does_nothing_else_is_told_in_one_error(tmp_path: Path, backend: str) -> None:
+    path = tmp_path / "o.db"
+    path.write_text("no database " * 200)
+    made = Worker("tcp://127.0.0.1:9", "edge-1", registry=registry(add, handler_id="edge-1"), outbox=path)
+    with pytest.raises(StoreError, match="not a SQLite database"):
+        made.run_forever(backend)
 
 
 # --- what is wrong is said at once -------------------------------------------------------------------------------

@@ -5,17 +5,16 @@ import pytest
 from sz_protocol.codec import decode
 from sz_protocol.kernel.errors import LocalProtocolError
 from sz_protocol.messages import TO_HANDLER_SERVER, Hello, Results, RunReport
-from sz_protocol.records import Outcome
+from sz_protocol.records import MOST_ERROR, MOST_RESULT, Outcome
 from sz_runtime.config.kinds import MIN_FRAME
-from sz_runtime.run_outcome import ERROR_LIMIT, RESULT_LIMIT
 from sz_shells.links.zmq.frames import to_frames
 
 
 def report(row: int, size: int) -> RunReport:
-    return RunReport(row, 1, 1, 1, 1, Outcome.SUCCEEDED, "", 0, 0, "x" * size, "é" * ERROR_LIMIT)
+    return RunReport(row, 1, 1, 1, 1, Outcome.SUCCEEDED, "", 0, 0, "x" * size, "é" * MOST_ERROR)
 
 
-@pytest.mark.parametrize(("count", "size"), [(1, RESULT_LIMIT), (3, RESULT_LIMIT), (100, RESULT_LIMIT), (5000, 10)])
+@pytest.mark.parametrize(("count", "size"), [(1, MOST_RESULT), (3, MOST_RESULT), (100, MOST_RESULT), (5000, 10)])
 def test_a_batch_that_is_too_long_goes_in_several_frames(count: int, size: int) -> None:
     reports = tuple(report(row, size) for row in range(count))
     frames = to_frames(Results(1, 7, reports))
