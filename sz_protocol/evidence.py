@@ -111,6 +111,11 @@ def gather(question: Question, schedule: Schedule, moment: Moment) -> Asking:
     return (yield from _about(question, schedule, run, fire_us, others, notes))
 
 
+def about_run(question: Question, schedule: Schedule, run: Run) -> Asking:
+    """Everything that the ledger has about one row."""
+    return (yield from _about(question, schedule, run, run.fire_us, (), ()))
+
+
 def _matches(
     schedule: Schedule, spans: list[tuple[int, int]]
 ) -> Generator[Query, tuple[Any, ...], dict[int, Run | None]]:

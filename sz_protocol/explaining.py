@@ -4,21 +4,33 @@
 fire time gets an answer, and so does every moment at which nothing was to fire.
 """
 
+import re
 from collections.abc import Generator
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from sz_protocol.definition_wire import definition_hash
-from sz_protocol.evidence import Evidence, Question, fires_within, gather, last_sign, nearest_fires, spread_of
+from sz_protocol.evidence import (
+    Evidence,
+    Question,
+    about_run,
+    fires_within,
+    gather,
+    last_sign,
+    nearest_fires,
+    spread_of,
+)
 from sz_protocol.kernel.now import DAY_US
+from sz_protocol.machines.run_table import bare_definition
 from sz_protocol.moments import show_span, show_time, zone_of
-from sz_protocol.queries import Query, RunsPage, SchedulesById, SchedulesPage
+from sz_protocol.queries import Query, RunByKey, RunsPage, SchedulesById, SchedulesPage
 from sz_protocol.records import Attempt, Outcome, Run, RunState, Schedule, ScheduleState
 from sz_protocol.tracing import Step, trace_of
 from sz_protocol.triggers import LAST_US, CannotAdvance, missed
 from sz_protocol.wording import account_of
 
+_RUN_ID = re.compile("[0-9a-f]{32}")
 RECENT = 10
 UPCOMING = 5
 IDS_PAGE = 1000
@@ -85,12 +97,30 @@ def investigate(question: Question) -> Investigation:
     """Find out: yields queries, is sent their rows, returns the explanation."""
     rows = yield SchedulesById((question.schedule_id,))
     if not rows:
-        return (yield from _unknown(question))
+        found = yield from _run_of_id(question)
+        return found if found is not None else (yield from _unknown(question))
     schedule: Schedule = rows[0]
     if question.moment is None:
         return (yield from _standing(question, schedule))
     evidence = yield from gather(question, schedule, question.moment)
     return explain(evidence)
+
+
+def _run_of_id(question: Question) -> Generator[Query, tuple[Any, ...], Explanation | None]:
+    """The account of a run that is named by its id, as `run-now` and `trigger` print it; None where it is none."""
+    if _RUN_ID.fullmatch(question.schedule_id) is None or question.moment is not None:
+        return None
+    runs = yield RunByKey(bytes.fromhex(question.schedule_id))
+    if not runs:
+        return None
+    run: Run = runs[0]
+    schedules = (yield SchedulesById((run.schedule_id,))) if run.schedule_id else ()
+    if schedules:
+        return explain((yield from about_run(question, schedules[0], run)))
+    bare = bare_definition(run)
+    alone = Schedule(bare.id, bare, b"", "", 0, run.fire_us, None, run.decided_us, run.decided_us)
+    explanation = explain((yield from about_run(question, alone, run)))
+    return evolve(explanation, schedule=None)
 
 
 def explain(evidence: Evidence) -> Explanation:

@@ -21,13 +21,13 @@ def why(
     """Tell why a schedule fired at a time, or did not, and what became of it.
 
     Reads the ledger, beside a running server or without one. A time without an offset is read in the schedule's own
-    zone. Code 1: no such schedule, or no ledger.
+    zone. Code 1: no such schedule or run, or no ledger.
 
     Parameters
     ----------
     target
-        SCHEDULE for how it stands, SCHEDULE@TIME for one fire time. TIME is a date, a minute or more exact, on the
-        wall of the schedule's zone or with an offset: nightly@2026-03-29, nightly@2026-03-29T02:30,
+        SCHEDULE for how it stands, SCHEDULE@TIME for one fire time, RUN_ID for one run. TIME is a date, a minute or
+        more exact, on the wall of the schedule's zone or with an offset: nightly@2026-03-29, nightly@2026-03-29T02:30,
         nightly@2026-03-29T00:30:00Z.
     config
         Configuration file, or the directory or name of a deployment.
@@ -44,7 +44,7 @@ def why(
         emit_json(as_object(explanation))
     else:
         _print(explanation)
-    return FAILED if explanation.schedule is None else OK
+    return FAILED if explanation.schedule is None and explanation.run is None else OK
 
 
 def _question(target: str, config: "Config") -> "Question":

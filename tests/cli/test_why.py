@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cyclopts import CycloptsError
 
-from sz_protocol.commands import Pause, Resume
+from sz_protocol.commands import Done, Pause, Resume, RunNow
 from sz_protocol.definition import Definition, MisfirePolicy, Overlap, OverlapPolicy, Retry, Semantics
 from sz_protocol.evidence import Question
 from sz_protocol.kernel.effects import StartRun
@@ -234,6 +234,20 @@ def test_an_unknown_name_ends_with_1_and_the_nearest_one(
     assert answer["did_you_mean"] == ["hourly"]
     assert run("hurly@2026-03-01", str(config)) == 1
     assert "Did you mean hourly?" in capsys.readouterr().out
+
+
+def test_a_run_is_found_by_its_id(ledger: World, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    known = ask("flaky@2026-03-01T09:10", config, capsys)
+    assert ask(known["run"]["run_id"], config, capsys) == known
+    done = ledger.ask(RunNow("h", "m", "once"))
+    assert isinstance(done, Done)
+    ledger.until("2026-03-01T10:12")
+    answer = ask(done.detail, config, capsys)
+    assert (answer["verdict"], answer["schedule"], answer["schedule_id"]) == ("succeeded", None, "h.m")
+    assert "A person asked for this run" in answer["explanation"]
+    assert run(done.detail, str(config)) == 0
+    assert "h.m: succeeded (manual)" in capsys.readouterr().out
+    assert run("f" * 32, str(config)) == 1
 
 
 @pytest.mark.parametrize("target", ["hourly@", "hourly@yesterday", "hourly@2026-02-30", "@2026-03-01", "a@1800-01-01"])
