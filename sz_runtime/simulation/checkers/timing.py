@@ -16,7 +16,8 @@ from sz_runtime.simulation.facts import (
 )
 
 SLACK_US = SECOND_US
-"""For drift between two changes that the trace tells of."""
+"""For what a node may be ahead of its own clock, and for rounding."""
+PPM = 1_000_000
 MEMORY_US = 120 * SECOND_US
 """How long a decision may be on its way to the disk."""
 
@@ -43,6 +44,18 @@ class ClockBelief:
     """Until then the node may not have read the time that it was given: it believes whatever it reads first."""
     history: list[tuple[int, int]] = Factory(list)
     """(until when it was in force, accepted error)."""
+    drift_ppm: int = 0
+    drifted_us: int = 0
+    """Until when its drift is counted."""
+
+    def drift(self, at_us: int) -> None:
+        """A clock that runs fast gets further ahead, and its node with it: no single look shows a jump."""
+        gained_us = (at_us - self.drifted_us) * abs(self.drift_ppm) // PPM
+        if gained_us > 0:
+            self.drifted_us = at_us
+            self.error_us += gained_us if self.drift_ppm > 0 else -gained_us
+            # Who is behind may be held where he was by the latest time that he has seen.
+            self.accepted_us += gained_us if self.drift_ppm > 0 else 0
 
     def change(self, at_us: int, error_us: int, trusted: bool, step_us: int, settle_us: int, memory_us: int) -> None:
         """The clock reads something else now; a time that becomes trusted is believed at once."""
@@ -120,6 +133,7 @@ class Timing(Checker):
 
     def _belief(self, node: str, at_us: int) -> ClockBelief:
         belief = self.beliefs.setdefault(node, ClockBelief())
+        belief.drift(at_us)
         if node in self.unread and at_us >= self.still_until[node]:
             self._change(belief, self.unread.pop(node), self.still_until[node])
         return belief
@@ -138,6 +152,7 @@ class Timing(Checker):
         settings = self.oracle.plan.settings
         limits = settings.clock_step_us, settings.clock_settle_us, self.memory_us
         belief.change(at_us, record.error_us, record.trusted, *limits)
+        belief.drift_ppm, belief.drifted_us = record.drift_ppm, record.at_us
 
     def on_node(self, record: NodeStarted) -> None:
         """A life begins."""
