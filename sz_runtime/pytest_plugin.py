@@ -3,9 +3,9 @@
 Loaded by its entry point wherever ScheduleZero is installed; it imports nothing of ScheduleZero until a test asks.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -29,6 +29,16 @@ def sz_world() -> "Iterator[SzWorld]":
     world = SzWorld()
     yield world
     world.bury()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
+    """A test that fails says which world was the last one: called alone, it does the same again."""
+    outcome = yield
+    report: pytest.TestReport = outcome.get_result()
+    world = getattr(item, "funcargs", {}).get("sz_world")
+    if report.when == "call" and report.failed and world is not None and world.last:
+        report.sections.append(("the last world of this test", world.last))
 
 
 @pytest.fixture

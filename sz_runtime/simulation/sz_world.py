@@ -69,6 +69,8 @@ class SzWorld:
     _jobs: list[Job] = Factory(list)
     _graveyard: list[asyncio.Task[Any]] = Factory(list)
     _executors: list[UserExecutor] = Factory(list)
+    last: str = ""
+    """The call that made the last world, as it replays it; what a failing test shows."""
 
     # --- who takes part -----------------------------------------------------------------------------------------
 
@@ -101,8 +103,13 @@ class SzWorld:
         longest_run_s: float = 600,
     ) -> Result:
         """Simulate `minutes` under faults of these kinds (see FAULTS), heal, let everything end, and check every
-        invariant. A run that takes longer than `longest_run_s` after that counts as stuck. Raises HandlersFailed."""
+        invariant. A run that takes longer than `longest_run_s` after that counts as stuck. Raises HandlersFailed, and
+        ValueError for a kind that is not there."""
+        for name in faults:
+            if name not in FAULTS:
+                raise ValueError(f"there are no faults {name!r}; there are {', '.join(FAULTS)}")
         kinds = tuple(FAULTS[name] for name in faults)
+        self.last = f"sz_world.run({seed}, minutes={minutes}, faults={faults}, longest_run_s={longest_run_s})"
         plan = draw_plan(seed, tuple(self._jobs), int(minutes * MINUTE_US), kinds)
         return self.simulate(self._with_pools(plan, longest_run_s))
 
@@ -114,6 +121,7 @@ class SzWorld:
     def play(self, steps: str, *, seed: int = 1, longest_run_s: float = 600) -> Result:
         """Do the steps of a script, one a line (`advance 5s`, `crash a before write restart after 1s`, ...), with one
         node called a that is started first, at 2026-03-01T00:00:00Z. Raises ScenarioError."""
+        self.last = f"sz_world.play({steps!r}, seed={seed}, longest_run_s={longest_run_s})"
         plan = Plan(seed, tuple(self._jobs), (Start("a"), *plan_steps(steps), Heal()))
         return self.simulate(self._with_pools(plan, longest_run_s))
 

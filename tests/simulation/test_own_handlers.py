@@ -33,6 +33,32 @@ def test_the_example_in_the_specs_passes() -> None:
     assert done.returncode == 0, done.stdout
 
 
+FAILING = """
+def test_it(sz_world):
+    async def work():
+        pass
+    sz_world.register("jobs", work)
+    sz_world.schedule(id="work", handler_id="jobs", method="work", trigger={"type": "interval", "seconds": 60})
+    for seed in range(3, 9):
+        assert sz_world.run(seed, minutes=2).ok
+        assert seed < 5
+"""
+
+
+def test_a_test_that_fails_shows_its_last_world(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(FAILING)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "the last world of this test" in done.stdout
+    assert "sz_world.run(5, minutes=2, faults=('crash',), longest_run_s=600)" in done.stdout
+
+
+def test_faults_that_are_not_there_are_named(sz_world: SzWorld) -> None:
+    with pytest.raises(ValueError, match="no faults 'crahs'; there are crash, drain"):
+        sz_world.run(faults=("crahs",))
+
+
 async def sleep_in_asyncio() -> None:
     await asyncio.sleep(1.5)
 
