@@ -23,7 +23,8 @@ from attrs import evolve
 from sz_protocol.attaching import AttachmentSettings, Identity, offer_of
 from sz_protocol.kernel.now import SECOND_US
 from sz_protocol.machines.attachment import Attachment
-from sz_protocol.machines.registration import MOST_SLOTS
+from sz_protocol.machines.registration import MOST_METHODS, MOST_SLOTS, MOST_TAGS
+from sz_protocol.routing import ANY_HANDLER
 from sz_protocol.wire_values import Problems, read_name
 from sz_runtime.attached import AttachedDriver, running_attachment
 from sz_runtime.components.spawning import backend_here
@@ -187,6 +188,8 @@ class Worker:
                 f"worker {self.handler_id} has no handler to offer: decorate a function with @register_local in one of "
                 "its modules"
             )
+        if len(offer) > MOST_METHODS:
+            raise WorkerError(f"worker {self.handler_id} has {len(offer)} methods, {MOST_METHODS} are the limit")
         for method in twice:
             entries = [entry for entry in self._registry.entries() if entry.method == method]
             where = " and ".join(f"{entry.handler_id}.{method} at {entry.where}" for entry in entries)
@@ -228,6 +231,10 @@ def _identity(handler_id: str, concurrency: int, tags: dict[str, str]) -> Identi
     if problems:
         path, message = problems[0]
         raise WorkerError(f"{path[0]} {message}")
+    if handler_id == ANY_HANDLER:
+        raise WorkerError(f"no handler is called {ANY_HANDLER}: it stands for any handler")
+    if len(tags) > MOST_TAGS:
+        raise WorkerError(f"worker {handler_id} has {len(tags)} tags, {MOST_TAGS} are the limit")
     return Identity(handler_id, 0, concurrency, tags, software())
 
 

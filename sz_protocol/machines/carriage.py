@@ -246,7 +246,9 @@ class Carriage:
         lease = worker.leases.get((ref.row, ref.attempt))
         if lease is None or lease.state is LeaseState.REPORTED or not lease.was_sent:
             return [Publish(Ignored("Progress", "it is of no run that is executing there"))]
-        lease.note, lease.percent = progress.note[:NOTE_LENGTH], progress.percent
+        note, percent = progress.note[:NOTE_LENGTH], progress.percent
+        lease.note = note if note.isprintable() else "".join(c if c.isprintable() else " " for c in note)
+        lease.percent = None if percent is None else min(max(percent, 0), 100)
         return [Publish(RunProgressed(ref.row, ref.attempt, lease.note, lease.percent, worker.id))]
 
     def on_results(self, worker: Worker, session: Session, results: Results, now: Now) -> list[Effect]:

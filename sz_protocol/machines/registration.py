@@ -233,6 +233,8 @@ def invalid(hello: Hello) -> str:
     limits = [offer.concurrency for offer in hello.methods if offer.concurrency is not None]
     if not all(names) or hello.handler_id == ANY_HANDLER:
         return "handlers, methods and tags need a name, and no handler is called *"
+    if not all(text.isprintable() for text in (*names, *hello.tags.values(), hello.software)):
+        return "a name holds control or other invisible characters"
     if longest > NAME_LENGTH:
         return f"a name has {longest} characters, but {NAME_LENGTH} are the limit"
     if len({offer.method for offer in hello.methods}) < len(hello.methods):

@@ -134,6 +134,14 @@ def console(*, stderr: bool = False) -> "Console":
     return Console(file=stream, width=PIPE_WIDTH if piped else None, soft_wrap=piped, highlight=False)
 
 
+def visible(text: str, keep: str = "") -> str:
+    """Text that others have written, for a terminal: what is not printable is shown by its code, but for the characters
+    in `keep`. It could move the cursor, colour what is not its own, or forge a line."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     """Print rows as a plain table."""
     from rich.table import Table
@@ -145,5 +153,5 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
         table.add_column(column, overflow="fold", no_wrap=column.endswith("(UTC)"))
     for row in rows:
         # As Text: what stands in a ledger may look like markup and is none.
-        table.add_row(*("" if cell is None else Text(str(cell)) for cell in row))
+        table.add_row(*("" if cell is None else Text(visible(str(cell))) for cell in row))
     console().print(table)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from attrs import frozen
 
-from sz_shells.cli.common import FAILED, OK, USAGE, fail, find_config, innermost, load_or_exit, read_settings
+from sz_shells.cli.common import FAILED, OK, USAGE, fail, find_config, innermost, load_or_exit, read_settings, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -173,7 +173,8 @@ def set_up_logging(verbose: bool, hide: "Callable[[str], str]") -> None:
     def redact(_logger: object, _name: str, event: "EventDict") -> "EventDict":
         for key, value in event.items():
             if not isinstance(value, (int, float, bool, type(None))):
-                event[key] = hide(str(value))
+                # Handlers and peers write some of it: none of that moves the cursor of whoever reads the log.
+                event[key] = visible(hide(str(value)), "\n\t" if key == "exception" else "")
         return event
 
     structlog.configure(

@@ -4,7 +4,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from sz_shells.cli.common import FAILED, OK, USAGE, console, emit_json, fail, iso, ledger_of, load_or_exit
+from sz_shells.cli.common import FAILED, OK, USAGE, console, emit_json, fail, iso, ledger_of, load_or_exit, visible
 from sz_shells.cli.options import OutputOption, SetOption
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ def _schedule(schedule: "Schedule") -> dict[str, Any]:
     }
 
 
+NEWLINE = "\n"
 COLOURS = {"succeeded": "green", "active": "green", "failed": "red", "lost": "red", "unaccounted": "red"}
 
 
@@ -153,11 +154,11 @@ def _print(explanation: "Explanation") -> None:
     out.print(verdict, style=COLOURS.get(explanation.verdict, "yellow"), end="", markup=False)
     out.print(f" ({reason})" if reason and explanation.reason != explanation.verdict else "", markup=False)
     for sentence in explanation.sentences:
-        out.print(f"  {sentence}", markup=False)
+        out.print(f"  {visible(sentence, NEWLINE)}", markup=False)
     if explanation.steps:
         sys.stdout.write("\n")
         for step in explanation.steps:
-            out.print(f"  {iso(step.at_us) or '':<32}  {step.what}", markup=False)
+            out.print(f"  {iso(step.at_us) or '':<32}  {visible(step.what, NEWLINE)}", markup=False)
     if explanation.upcoming and schedule is not None:
         zone = zone_of(schedule.definition.trigger)
         sys.stdout.write("\n")

@@ -80,4 +80,9 @@ def outbox_of(given: str | None, handler_id: str) -> str | None:
     """Where the outbox lies; None: in memory."""
     if given == "memory":
         return None
-    return given if given is not None else f"deployments/{quote(handler_id, safe='')}/outbox.db"
+    if given is not None:
+        return given
+    folder = quote(handler_id, safe="")
+    if not folder.strip("."):  # "." and ".." are names of other folders
+        folder = folder.replace(".", "%2E")
+    return f"deployments/{folder}/outbox.db"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sz_shells.cli.common import print_table, visible
 from sz_shells.cli.main import COMMANDS, build_app
 
 WITHOUT_CONFIGURATION = {"demo", "init", "worker"}
@@ -67,3 +68,13 @@ def test_simulate_has_no_use_for_flags_without_a_configuration(
     with pytest.raises(SystemExit):
         build_app()(["simulate", "--set", "tornado.port=1"], exit_on_error=False, result_action="return_value")
     assert capsys.readouterr().err == "--set changes a configuration: name one\n"
+
+
+def test_what_others_wrote_cannot_steer_a_terminal_nor_forge_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert visible("Grüße, ☃") == "Grüße, ☃"
+    assert visible("a\x1b[31m\nb\u202e") == "a\\x1b[31m\\nb\\u202e"
+    assert visible("a\nb\r", "\n") == "a\nb\\r"
+    print_table("", ("handler", "state"), [("evil\nroof present", "\x1b]0;title\x07")])
+    told = capsys.readouterr().out
+    assert "\x1b]" not in told
+    assert len(told.splitlines()) == 2

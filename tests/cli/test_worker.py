@@ -46,6 +46,8 @@ def refused(*words: str) -> int:
         (("--server", "tcp://host:99999", *GOOD), "(ports up to 65535)"),
         (("--server", "tcp://host:0", *GOOD), "(ports up to 65535)"),
         ((*SERVER, *GOOD, "--tag", "zone"), "--tag zone: write KEY=VALUE, as in --tag zone=eu"),
+        ((*SERVER, "--handler-id", "*", "--modules", "cw_good"), "no handler is called *"),
+        ((*SERVER, *GOOD, *(f"--tag=t{n}=v" for n in range(51))), "has 51 tags, 50 are the limit"),
         ((*SERVER, *GOOD, "--concurrency", "0"), "concurrency has to be from 1 to 10000"),
         ((*SERVER, *GOOD, "--server-key", "k" * 40), "a secret key of its own is missing"),
         ((*SERVER, *GOOD, "--secret-key", "no.secret", "--server-key", "k" * 40), "no.secret: cannot be read"),
@@ -77,6 +79,7 @@ def test_an_outbox_that_cannot_be_had_is_named(folder: Path, capsys: pytest.Capt
 def test_where_the_outbox_lies_unless_it_is_said() -> None:
     assert outbox_of(None, "edge-1") == "deployments/edge-1/outbox.db"
     assert outbox_of(None, "../edge") == "deployments/..%2Fedge/outbox.db"
+    assert outbox_of(None, "..") == "deployments/%2E%2E/outbox.db"
     assert outbox_of("here.db", "edge-1") == "here.db"
     assert outbox_of("memory", "edge-1") is None
 

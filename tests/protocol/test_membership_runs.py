@@ -701,6 +701,9 @@ def test_progress_is_told_and_the_last_of_it_kept() -> None:
     assert (told.row, told.worker, told.percent, len(told.note)) == (1, "h", 50, 200)
     desk.give(Commanded(1, ListHandlers()))
     assert desk.replies[0].progress == (RunNote(f"{1:032x}", 1, "h", told.note, 50),)
+    handler.say(Progress(handler.session, ref(run), "\x1b[31mred\nnew", 1000))
+    assert desk.seen(RunProgressed)[-1].note == " [31mred new"
+    assert desk.seen(RunProgressed)[-1].percent == 100
 
 
 def test_nonsense_about_runs_is_ignored_with_a_reason() -> None:
