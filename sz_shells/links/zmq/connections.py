@@ -28,6 +28,9 @@ class Connection:
     cut: bool = False
 
 
+MOST_OF_A_KEY = 16
+"""Whoever has one key and opens thousands of connections with it keeps nobody else out."""
+
 held: "WeakSet[Connections]" = WeakSet()
 """Of this process."""
 
@@ -105,6 +108,11 @@ class Connections:
     def of_key(self, key: str) -> list[Connection]:
         """Those whose messages came with this key."""
         return [connection for connection in self._speaking.values() if connection.key == key]
+
+    def beyond(self, key: str) -> list[Connection]:
+        """Those of a key that has more than its share, the oldest first: one process needs one, and one more for the
+        moment of a reconnect. Without keys nobody can say whose they are."""
+        return self.of_key(key)[:-MOST_OF_A_KEY] if key else []
 
     def too_silent(self) -> list[Connection]:
         """Those that ought to have said something by now."""

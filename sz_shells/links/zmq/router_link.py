@@ -191,6 +191,8 @@ class RouterLink:
                 self.counts["refused_ancient"] += 1
                 return False
             connection = self._connections.spoke(fd, peer, key)
+            for victim in self._connections.beyond(key):
+                self._cut(victim, "too many connections with its key")
             # libzmq's own names begin with a zero. With a name of its choice a peer would get what is meant for
             # whoever had it before.
             if len(peer) != 5 or peer[0] != 0:

@@ -1,6 +1,7 @@
 """Keys over real connections: who is let in, as whom, and for how long."""
 
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from sz_protocol.kernel.events import AllowedKey
 from sz_runtime.config import parse_config
 from sz_runtime.config.model import RegistrationServer
 from sz_shells.links.zmq import keys_directory
+from sz_shells.links.zmq.connections import MOST_OF_A_KEY
 from sz_shells.links.zmq.curve import DOMAIN, ClientSecurity, ServerSecurity
 from sz_shells.links.zmq.key_files import PublicKey, Role, new_keys, revoke
+from sz_shells.links.zmq.limits import Limits
 from sz_shells.links.zmq.monitor import Happened, why_failed
 from sz_shells.links.zmq.securing import secure_client, secure_server
 from sz_shells.links.zmq.zap import zap_reply
@@ -121,6 +124,25 @@ async def test_a_revoked_key_is_cut_off_and_nobody_else_is(keys: Path, lines: li
         assert server.link.send(peers[b"2"], b"still here")
         await until(lambda: second.frames == [b"still here"])
         assert second.changes == [True]
+
+
+async def test_one_key_keeps_nobody_else_out(keys: Path, lines: list[Any]) -> None:
+    greedy, greedy_s = worker(keys, "greedy")
+    _, other_s = worker(keys, "other")
+    limits = Limits(max_connections=MOST_OF_A_KEY + 4)
+    async with serving(security=securing(keys), limits=limits, echo=True) as server, AsyncExitStack() as clients:
+        for number in range(MOST_OF_A_KEY + 12):
+            said = b"%d" % number
+            made = connecting(server.address, hello=said, security=greedy_s, retry_s=(60, 60))
+            await clients.enter_async_context(made)
+            with anyio.fail_after(10):
+                while said not in [data for _, _, data in server.frames]:
+                    await anyio.sleep(0.01)
+        assert server.link.counts["cut"] == 12
+        assert all(key == greedy.key for _, key, _ in server.frames)
+        other = await clients.enter_async_context(connecting(server.address, hello=b"me too", security=other_s))
+        await until(lambda: other.frames == [b"me too"])
+        assert levels(lines, "zmq_connection_cut") == {"too many connections with its key": "warning"}
 
 
 async def test_a_key_that_was_revoked_before_it_spoke_is_not_heard(keys: Path) -> None:
