@@ -85,6 +85,11 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     *_table(
         Kind.ALWAYS,
+        "cancelling",
+        CancelKept="No further attempt of a run begins in the life of a node that was asked to cancel it.",
+    ),
+    *_table(
+        Kind.ALWAYS,
         "carrying",
         CreditNotExceeded="In a session no more runs are sent than the worker has granted, as far as its server knows.",
         LostOnlyAfterLease="A worker is declared lost only after a lease of silence, by a server that was awake.",

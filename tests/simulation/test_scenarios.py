@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from sz_protocol.kernel.effects import CancelReason
 from sz_protocol.machines.execution import Execution
 from sz_protocol.machines.leases import Leases
+from sz_protocol.machines.run_table import RunTable
+from sz_protocol.records import Run
 from sz_protocol.triggers import Interval
 from sz_runtime.simulation.drawing import draw_plan
 from sz_runtime.simulation.mutants import plant, planted
@@ -95,6 +99,21 @@ def test_an_exclusive_run_that_is_begun_anew_too_soon_is_seen() -> None:
     with plant(mutant("hasty", "the lease of the old life is not waited out", (Leases, "orphan", at_once))):
         violations = play(path.read_text("utf-8")).result.violations
     assert [violation.invariant for violation in violations] == ["ExclusiveEndsInTime"]
+
+
+def test_a_cancellation_that_counts_less_than_a_time_out_is_seen() -> None:
+    # Too rare for a mutant: somebody has to cancel within the grace after a time-out.
+    def weaker_stays(ask: Callable[..., bool]) -> Callable[..., bool]:
+        def asked(self: RunTable, run: Run, reason: CancelReason, *rest: Any) -> bool:
+            before = self.executing[run.row]
+            return ask(self, run, reason if before is None else before, *rest)
+
+        return asked
+
+    (path,) = [path for path in SCENARIOS if path.stem == "cancelled_after_its_time_out"]
+    with plant(mutant("weak", "the first reason to stop stays", (RunTable, "ask_to_stop", weaker_stays))):
+        violations = play(path.read_text("utf-8")).result.violations
+    assert {violation.invariant for violation in violations} == {"CancelKept"}
 
 
 def _breaks(plan: Plan, invariant: str) -> bool:

@@ -5,6 +5,7 @@ from attrs import Factory, define
 from sz_runtime.simulation.checkers.attached import Attached
 from sz_runtime.simulation.checkers.base import Checker, Oracle, Report, Violation
 from sz_runtime.simulation.checkers.calm import Calm
+from sz_runtime.simulation.checkers.cancelling import Cancelling
 from sz_runtime.simulation.checkers.carrying import Carrying
 from sz_runtime.simulation.checkers.dispatching import Dispatching
 from sz_runtime.simulation.checkers.fencing import Fencing
@@ -29,6 +30,7 @@ FAMILIES: tuple[type[Checker], ...] = (
     Timing,
     Policies,
     Running,
+    Cancelling,
     Lanes,
     Fencing,
     Health,
