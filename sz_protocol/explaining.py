@@ -22,10 +22,9 @@ from sz_protocol.evidence import (
     spread_of,
 )
 from sz_protocol.kernel.now import DAY_US
-from sz_protocol.machines.run_table import bare_definition
 from sz_protocol.moments import show_span, show_time, zone_of
 from sz_protocol.queries import Query, RunByKey, RunsPage, SchedulesById, SchedulesPage
-from sz_protocol.records import Attempt, Outcome, Run, RunState, Schedule, ScheduleState
+from sz_protocol.records import Attempt, Outcome, Run, RunState, Schedule, ScheduleState, bare_definition
 from sz_protocol.tracing import Step, trace_of
 from sz_protocol.triggers import LAST_US, CannotAdvance, missed
 from sz_protocol.wording import account_of

@@ -15,6 +15,7 @@ from attrs import define, frozen
 from attrs.setters import frozen as refuse
 
 from sz_protocol.definition import Definition, MisfirePolicy
+from sz_protocol.triggers import Date
 
 CLAIMS_PER_TERM = 1 << 32
 
@@ -322,3 +323,9 @@ def _clock(nominal: str) -> bytes:
             return _NO_CLOCK
         clock_ms = (wall.replace(tzinfo=None) - _EPOCH) // _MILLISECOND
     return min(max(clock_ms, 0), _MOST_CLOCK_MS).to_bytes(CLOCK_BYTES, "big")
+
+
+def bare_definition(run: Run) -> Definition:
+    """The definition of a run that has no schedule: all policies at their defaults."""
+    name = run.schedule_id or f"{run.handler_id}.{run.method}"
+    return Definition(name, run.handler_id, run.method, Date(run.fire_us), params=run.params or {})

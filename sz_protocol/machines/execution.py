@@ -43,7 +43,7 @@ from sz_protocol.kernel.moves import Moves, move
 from sz_protocol.kernel.now import Now, WakeReason, Wakeup
 from sz_protocol.machines.admission import Admission
 from sz_protocol.machines.completion import Completion, decide_completion, decide_loss, decide_revoke, decide_stop
-from sz_protocol.machines.run_table import RunTable, bare_definition
+from sz_protocol.machines.run_table import RunTable
 from sz_protocol.machines.run_writer import (
     Claim,
     ClaimsRead,
@@ -60,7 +60,7 @@ from sz_protocol.machines.run_writer import (
 )
 from sz_protocol.machines.stopping import Stopping
 from sz_protocol.notices import AttemptFailed, Ignored, RunProgressed, RunsRecorded, SteppedDown
-from sz_protocol.records import Outcome, Run, RunState, Schedule, ScheduleState
+from sz_protocol.records import Outcome, Run, RunState, Schedule, ScheduleState, bare_definition
 from sz_protocol.settings import Settings
 from sz_protocol.triggers import Unreadable
 

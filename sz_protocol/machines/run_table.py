@@ -19,7 +19,7 @@ from sz_protocol.machines.pools import Slot
 from sz_protocol.policy import lane_width
 from sz_protocol.records import Reason, Run, RunState
 from sz_protocol.routing import route_of, worker_pool
-from sz_protocol.triggers import Date, Unreadable
+from sz_protocol.triggers import Unreadable
 
 STRENGTH = {
     None: 0,
@@ -303,9 +303,3 @@ class RunTable:
 def _left_us(run: Run, deadline_us: int, now: Now) -> int:
     """What is left until the deadline of a run: all of it where nobody knows how long ago it was decided."""
     return run.decided_us + deadline_us - now.utc_us if now.trusted else deadline_us
-
-
-def bare_definition(run: Run) -> Definition:
-    """The definition of a run that has no schedule: all policies at their defaults."""
-    name = run.schedule_id or f"{run.handler_id}.{run.method}"
-    return Definition(name, run.handler_id, run.method, Date(run.fire_us), params=run.params or {})

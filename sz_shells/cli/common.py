@@ -122,7 +122,9 @@ def iso(us: int | None) -> str | None:
 
 def emit_json(value: Any) -> None:
     """Print a value as JSON."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")
+    text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
+    # Only texts can hold what is not printable; there JSON has its own way to write it.
+    sys.stdout.write("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text) + "\n")
 
 
 def console(*, stderr: bool = False) -> "Console":

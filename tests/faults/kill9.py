@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from attrs import frozen
@@ -67,7 +68,7 @@ SCHEDULES = """\
 class Verdict:
     """What the comparison found; each list should be empty."""
 
-    kills: int
+    hurts: int
     rows: int
     outcomes: Counter[str]
     missing: list[str]
@@ -128,7 +129,7 @@ def _server(folder: Path, config: Path, diary: Path, backend: str) -> "subproces
         )
 
 
-def compare(store: SqliteStore, diary: Path, kills: int) -> Verdict:
+def compare(store: SqliteStore, diary: Path, hurts: int) -> Verdict:
     """Hold the triggers, the ledger and the diary against each other."""
     rows: tuple[Run, ...] = store.query(RunsPage(limit=10_000_000))
     schedules: tuple[Schedule, ...] = store.query(SchedulesPage())
@@ -143,7 +144,7 @@ def compare(store: SqliteStore, diary: Path, kills: int) -> Verdict:
     ]
     once = {s.id for s in schedules if s.definition.semantics == "at_most_once"}
     return Verdict(
-        kills=kills,
+        hurts=hurts,
         rows=len(rows),
         outcomes=Counter(f"{run.outcome} ({run.reason})" for run in rows),
         missing=[str(key) for key in due if key not in counted and not _inside(key, folded)],
@@ -185,16 +186,16 @@ def _read(diary: Path) -> tuple[list[tuple[str, int]], set[tuple[str, int]], dic
     return started, ended, fences
 
 
-def main() -> int:
-    """Run it by hand."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def by_hand(torment: Callable[..., Verdict], about: str | None) -> int:
+    """Run a torment from the command line; the exit code."""
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--backend", default="asyncio")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         verdict = torment(Path(folder), seconds=args.seconds, backend=args.backend, seed=args.seed)
-    sys.stdout.write(f"{verdict.kills} kills, {verdict.rows} ledger rows\n")
+    sys.stdout.write(f"hurt {verdict.hurts} times, {verdict.rows} ledger rows\n")
     for outcome, count in sorted(verdict.outcomes.items()):
         sys.stdout.write(f"  {outcome}: {count}\n")
     for problem in verdict.problems:
@@ -203,4 +204,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(by_hand(torment, __doc__))

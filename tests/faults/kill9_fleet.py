@@ -4,13 +4,11 @@ while; and the comparison of the three witnesses of `kill9`.
 python -m tests.faults.kill9_fleet [--seconds 300] [--backend asyncio|trio] [--seed 1]
 """
 
-import argparse
 import os
 import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -19,7 +17,7 @@ from attrs import Factory, define, evolve
 
 from sz_shells.stores.sqlite import SqliteStore
 from tests.faults.fleet import free_port
-from tests.faults.kill9 import ROOT, SCHEDULES, Verdict, compare
+from tests.faults.kill9 import ROOT, SCHEDULES, Verdict, by_hand, compare
 
 CONFIG = """\
 deployment: {{name: kill9, mode: full}}
@@ -136,22 +134,5 @@ def _twice(diary: Path) -> list[str]:
     return [f"{run_id}, attempt {attempt}" for (run_id, attempt), count in begun.items() if count > 1]
 
 
-def main() -> int:
-    """Run it by hand."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=300)
-    parser.add_argument("--backend", default="asyncio")
-    parser.add_argument("--seed", type=int, default=1)
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        verdict = torment(Path(folder), seconds=args.seconds, backend=args.backend, seed=args.seed)
-    sys.stdout.write(f"{verdict.kills} times hurt, {verdict.rows} ledger rows\n")
-    for outcome, count in sorted(verdict.outcomes.items()):
-        sys.stdout.write(f"  {outcome}: {count}\n")
-    for problem in verdict.problems:
-        sys.stdout.write(f"PROBLEM {problem}\n")
-    return 1 if verdict.problems else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(by_hand(torment, __doc__))

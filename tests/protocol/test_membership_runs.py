@@ -704,6 +704,8 @@ def test_progress_is_told_and_the_last_of_it_kept() -> None:
     handler.say(Progress(handler.session, ref(run), "\x1b[31mred\nnew", 1000))
     assert desk.seen(RunProgressed)[-1].note == " [31mred new"
     assert desk.seen(RunProgressed)[-1].percent == 100
+    handler.say(Progress(handler.session, ref(run), "", -5))
+    assert desk.seen(RunProgressed)[-1].percent == 0
 
 
 def test_nonsense_about_runs_is_ignored_with_a_reason() -> None:

@@ -1,7 +1,8 @@
 """Keys in a directory: for each a public file, NAME.pub, and where it was made a secret one, NAME.secret.
 
 The public file says whose key it is and what it may do; in a server's directory it is what lets the key in. It is YAML,
-may be shown and copied, and is replaced as a whole. The secret file is one line, readable by its owner alone.
+may be shown and copied, and is replaced as a whole. The secret file is one line, made for its owner
+alone; his group may be let read it.
 """
 
 import json

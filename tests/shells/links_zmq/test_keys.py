@@ -65,9 +65,12 @@ def test_half_a_set_up_is_not_taken_for_none(keys: Path) -> None:
     with pytest.raises(KeyProblem, match="role: has to be one of server, handler"):
         server_key(keys)
     new_keys(keys, "server", Role.SERVER)
-    (keys / "server.secret").chmod(0o644)
-    with pytest.raises(KeyProblem, match=r"others than its owner can use it \(mode 0644\); chmod 600"):
-        server_key(keys)
+    for mode in (0o644, 0o660, 0o604):
+        (keys / "server.secret").chmod(mode)
+        with pytest.raises(KeyProblem, match=rf"others than its owner can use it \(mode {mode:04o}\); chmod 600"):
+            server_key(keys)
+    (keys / "server.secret").chmod(0o640)
+    server_key(keys)
     (keys / "server.secret").write_bytes(zmq.curve_keypair()[1])
     (keys / "server.secret").chmod(0o600)
     with pytest.raises(KeyProblem, match=r"server.secret: is not the secret key to server\.pub"):
