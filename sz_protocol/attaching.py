@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from attrs import Factory, frozen
+from attrs import Factory
 
 from sz_protocol.kernel.effects import CancelRun, Publish, Send, StartRuns, Stop
 from sz_protocol.kernel.events import (
@@ -17,13 +17,14 @@ from sz_protocol.kernel.events import (
     Woke,
 )
 from sz_protocol.kernel.now import MINUTE_US, SECOND_US
+from sz_protocol.kernel.record import record
 from sz_protocol.messages import RunReport
 
 Key = tuple[int, int]
 """(row, attempt): which execution of which run."""
 
 
-@frozen
+@record
 class Identity:
     """Who this handler is to its server. `incarnation` is random per start of the process, `slots` is how many runs it
     executes at once; `durable` says whether its outbox survives the process."""
@@ -36,7 +37,7 @@ class Identity:
     durable: bool = True
 
 
-@frozen
+@record
 class AttachmentSettings:
     """Limits and durations of a handler's side; heartbeat and lease come from the server.
 
@@ -85,21 +86,21 @@ def offer_of(methods: Iterable[MethodInfo], handler_id: str) -> tuple[dict[str, 
 # --- facts -----------------------------------------------------------------------------------------------------
 
 
-@frozen
+@record
 class WorkerStarted:
     """This life begins. `kept` are the results that earlier lives could not report, oldest first."""
 
     kept: tuple[RunReport, ...] = ()
 
 
-@frozen
+@record
 class Kept:
     """The outbox holds the reports of this operation, as safely as it can."""
 
     op: int
 
 
-@frozen
+@record
 class KeepFailed:
     """The outbox could not keep the reports of this operation."""
 
@@ -127,7 +128,7 @@ Event = (
 # --- orders ----------------------------------------------------------------------------------------------------
 
 
-@frozen
+@record
 class Keep:
     """Keep these reports, together, and answer Kept(op) or KeepFailed(op). One that is there already is replaced."""
 
@@ -135,7 +136,7 @@ class Keep:
     reports: tuple[RunReport, ...]
 
 
-@frozen
+@record
 class Forget:
     """These reports need not be kept any more. Not answered."""
 

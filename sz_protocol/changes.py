@@ -4,13 +4,11 @@ Every change that could meet a newer truth is a compare-and-set. A store answers
 with the identities it refused (schedule ids or run rows), and leaves nothing of that operation behind.
 """
 
-from attrs import define, frozen
-from attrs.setters import frozen as refuse
-
+from sz_protocol.kernel.record import record
 from sz_protocol.records import Attempt, Run, Schedule
 
 
-@frozen
+@record
 class PutSchedules:
     """Insert or replace whole schedules. An existing row is replaced only when its rev is `schedule.rev - 1` and its
     cursor is the paired `expected_cursors_us`; a new row needs rev 1 and an expected cursor of None."""
@@ -19,7 +17,7 @@ class PutSchedules:
     expected_cursors_us: tuple[int | None, ...]
 
 
-@define(on_setattr=refuse, unsafe_hash=True)
+@record
 class CursorMove:
     """Advance one cursor, if rev and cursor are still those that the decision was made on, and the schedule is
     ACTIVE. No `next_due_us`: no fire time is left, and the schedule is FINISHED. A cursor may stay where it is."""
@@ -31,21 +29,21 @@ class CursorMove:
     next_due_us: int | None
 
 
-@frozen
+@record
 class MoveCursors:
     """Advance cursors; a move with `next_due_us=None` also turns the schedule FINISHED."""
 
     moves: tuple[CursorMove, ...]
 
 
-@frozen
+@record
 class InsertRuns:
     """New rows of the ledger. A run key that exists already is refused (FIRE-1)."""
 
     runs: tuple[Run, ...]
 
 
-@frozen
+@record
 class UpdateRuns:
     """Replace rows by `row`. Refused when the stored row is DONE, or when its attempt is not the paired expected
     one: a completion of an older attempt must not win (RUN-2)."""
@@ -54,14 +52,14 @@ class UpdateRuns:
     expected_attempts: tuple[int, ...]
 
 
-@frozen
+@record
 class InsertAttempts:
     """History of attempts that were followed by another one; (row, attempt) is unique, a repeat is ignored."""
 
     attempts: tuple[Attempt, ...]
 
 
-@frozen
+@record
 class DropRuns:
     """Retention: delete at most `limit` DONE rows that finished before `before_us`, oldest first, with their
     attempts."""

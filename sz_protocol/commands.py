@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from attrs import Factory, frozen
+from attrs import Factory
 
 from sz_protocol.definition import Definition, MisfirePolicy
+from sz_protocol.kernel.record import record
 
 
-@frozen
+@record
 class Apply:
     """Reconcile the stored schedules of `source` with `definitions` by hash. New ones are added, changed ones edited
     with their cursor kept, unchanged ones untouched; with `prune` those of the same source that are absent are
@@ -23,7 +24,7 @@ class Apply:
     prune: bool = False
 
 
-@frozen
+@record
 class Pause:
     """Stop firing a schedule until Resume; the reason is shown wherever the schedule is. Answer: Done | Refusal."""
 
@@ -31,7 +32,7 @@ class Pause:
     reason: str = ""
 
 
-@frozen
+@record
 class Resume:
     """Fire again. `missed` says what becomes of the instants that passed meanwhile. Answer: Done (detail: what that
     leaves out all the same, for a person) | Refusal."""
@@ -40,7 +41,7 @@ class Resume:
     missed: MisfirePolicy = MisfirePolicy.SKIP
 
 
-@frozen
+@record
 class Trigger:
     """Run a schedule's method once, now, beside its plan. The same `idempotency_key` runs once only.
     Answer: Done (detail: the run id) | Refusal."""
@@ -49,7 +50,7 @@ class Trigger:
     idempotency_key: str
 
 
-@frozen
+@record
 class RunNow:
     """Run a method once, now, without a schedule. Answer: Done (detail: the run id) | Refusal."""
 
@@ -59,14 +60,14 @@ class RunNow:
     params: Mapping[str, Any] = Factory(dict)
 
 
-@frozen
+@record
 class Cancel:
     """Stop a run that is waiting or executing. Answer: Done | Refusal."""
 
     run_id: str
 
 
-@frozen
+@record
 class ListHandlers:
     """Which remote handlers are registered, or were lost a short while ago? Answer: HandlersListed."""
 
@@ -74,7 +75,7 @@ class ListHandlers:
 Command = Apply | Pause | Resume | Trigger | RunNow | Cancel | ListHandlers
 
 
-@frozen
+@record
 class Applied:
     """What Apply did, as counts."""
 
@@ -86,7 +87,7 @@ class Applied:
     """(schedule id, why) of definitions that could not be stored."""
 
 
-@frozen
+@record
 class Done:
     """It happened, durably."""
 
@@ -104,7 +105,7 @@ class HandlerState(StrEnum):
     AWAY = "away"
 
 
-@frozen
+@record
 class HandlerStatus:
     """One remote handler. `since_us` (UTC) is when its state began, `silent_us` how long nothing was heard of it, `key`
     the public key that it proved (empty: the link verifies nobody)."""
@@ -122,7 +123,7 @@ class HandlerStatus:
     session: int = 0
 
 
-@frozen
+@record
 class RunNote:
     """How far a run is that a remote handler executes, in that handler's own words."""
 
@@ -133,7 +134,7 @@ class RunNote:
     percent: int | None = None
 
 
-@frozen
+@record
 class HandlersListed:
     """The remote handlers, by id, and what was last heard of how far their runs are."""
 
@@ -154,7 +155,7 @@ class RefusalCode(StrEnum):
     STOPPING = "stopping"
 
 
-@frozen
+@record
 class Refusal:
     """It did not happen; `code` is for programs, `message` for people."""
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, get_args
 
-from attrs import Factory, frozen
+from attrs import Factory
 
 from sz_protocol.commands import (
     Applied,
@@ -28,6 +28,7 @@ from sz_protocol.commands import (
 )
 from sz_protocol.components import ComponentState
 from sz_protocol.kernel.effects import CancelReason
+from sz_protocol.kernel.record import record
 from sz_protocol.records import Outcome, RunKind, ScheduleState
 
 WIRE_VERSION = 1
@@ -35,7 +36,7 @@ WIRE_VERSION = 1
 # --- the local control link: a person's commands to the node on this machine -------------------------------------
 
 
-@frozen
+@record
 class ControlHello:
     """The server's first frame. `deployment` and `store` (its address, without secrets) let a client refuse to talk to
     another deployment's server."""
@@ -46,12 +47,12 @@ class ControlHello:
     pid: int
 
 
-@frozen
+@record
 class Reload:
     """Read the configuration again and apply it. Answer: Reloaded | Refusal."""
 
 
-@frozen
+@record
 class GetStatus:
     """How does this node stand? Answer: Status | Refusal."""
 
@@ -60,14 +61,14 @@ class GetStatus:
     held: int = 20
 
 
-@frozen
+@record
 class Reloaded:
     """What the new configuration changed, and what needs a restart, in lines for a person."""
 
     lines: tuple[str, ...]
 
 
-@frozen
+@record
 class ComponentStatus:
     """One component. `since_us` is when its state began, `lives` how often it was started."""
 
@@ -78,7 +79,7 @@ class ComponentStatus:
     reason: str = ""
 
 
-@frozen
+@record
 class NextFire:
     """When a schedule will be due, its spread included."""
 
@@ -86,7 +87,7 @@ class NextFire:
     due_us: int
 
 
-@frozen
+@record
 class HeldSchedule:
     """A schedule that does not fire: paused, parked or quarantined, since when and why."""
 
@@ -96,7 +97,7 @@ class HeldSchedule:
     reason: str = ""
 
 
-@frozen
+@record
 class ExecutingRun:
     """A run that is (or may be) executing. `started_us` None: it was handed over and has not reported. `worker` is the
     remote handler that it was handed to ("": the server executes it), `note` and `percent` how far it says it is."""
@@ -113,7 +114,7 @@ class ExecutingRun:
     percent: int | None = None
 
 
-@frozen
+@record
 class Status:
     """`term` is None while the scheduler does not run, and the rest is empty then. `schedules` counts them by state;
     `partial` says that there are more than were counted. `held` are some of those that do not fire, the quarantined
@@ -138,7 +139,7 @@ Request = Command | Reload | GetStatus
 Answer = Applied | Done | HandlersListed | Refusal | Reloaded | Status
 
 
-@frozen
+@record
 class Ask:
     """The client's frame. Exactly one Told with the same number follows."""
 
@@ -146,7 +147,7 @@ class Ask:
     request: Request
 
 
-@frozen
+@record
 class Told:
     """The server's answer."""
 
@@ -164,7 +165,7 @@ HANDLER_PROTO = 1
 """The version of what follows; a Hello offers a range of them, and the server chooses."""
 
 
-@frozen
+@record
 class OfferedMethod:
     """A method, and how many runs of it execute at once there (None: the slots bound it)."""
 
@@ -172,7 +173,7 @@ class OfferedMethod:
     concurrency: int | None = None
 
 
-@frozen
+@record
 class HeldRun:
     """A run that a handler has: it executes it, or keeps its result. `delivery` is the highest that it has seen.
     Numbers begin anew with a new ledger, so the `run_id` has to be the same too ("": the handler does not say)."""
@@ -184,7 +185,7 @@ class HeldRun:
     run_id: str = ""
 
 
-@frozen
+@record
 class Hello:
     """handler -> server: register. `incarnation` is random per start, `nonce` per Hello. `executing` are the runs under
     way, `unacked` those whose results wait to be acknowledged, results of earlier incarnations too."""
@@ -202,7 +203,7 @@ class Hello:
     software: str = ""
 
 
-@frozen
+@record
 class Welcome:
     """server -> handler: registered. `nonce` is that of the Hello."""
 
@@ -227,7 +228,7 @@ class RejectCode(StrEnum):
     INVALID = "invalid"
 
 
-@frozen
+@record
 class Reject:
     """server -> handler: no. `nonce` is that of the Hello (0: it was another message), `session` that of the message.
     Say Hello again, not before `retry_us`."""
@@ -239,7 +240,7 @@ class Reject:
     session: int = 0
 
 
-@frozen
+@record
 class Beat:
     """handler -> server: I live. `number` grows by one; the server echoes it. `granted` is how many runs the server may
     have sent in this session so far, counted from its start: it never shrinks."""
@@ -249,7 +250,7 @@ class Beat:
     granted: int
 
 
-@frozen
+@record
 class Echo:
     """server -> handler: I live, and have heard your beat `number`: your leases run from when you sent it."""
 
@@ -258,7 +259,7 @@ class Echo:
     term: int
 
 
-@frozen
+@record
 class DispatchedRun:
     """A run to be executed. `timeout_us` is what is left for this attempt (None: no limit)."""
 
@@ -278,7 +279,7 @@ class DispatchedRun:
     labels: Mapping[str, str] = Factory(dict)
 
 
-@frozen
+@record
 class Dispatch:
     """server -> handler: execute these. `beat` is the last beat that the server has heard: the lease of these runs runs
     from when the handler sent it, and if it is over they are refused as stale."""
@@ -288,7 +289,7 @@ class Dispatch:
     runs: tuple[DispatchedRun, ...]
 
 
-@frozen
+@record
 class RunRef:
     """Which hand-over of which attempt."""
 
@@ -297,7 +298,7 @@ class RunRef:
     delivery: int
 
 
-@frozen
+@record
 class Accept:
     """handler -> server: these are mine now, executing or about to."""
 
@@ -314,7 +315,7 @@ class RefuseCode(StrEnum):
     DRAINING = "draining"
 
 
-@frozen
+@record
 class Refuse:
     """handler -> server: this run was not begun and will not be."""
 
@@ -323,7 +324,7 @@ class Refuse:
     code: RefuseCode
 
 
-@frozen
+@record
 class Progress:
     """handler -> server: how far an execution is, in the handler's own words; `percent` if it knows."""
 
@@ -333,7 +334,7 @@ class Progress:
     percent: int | None = None
 
 
-@frozen
+@record
 class RunReport:
     """How one execution ended, as in RunResult. `incarnation` is the life of the handler that executed it; `run_id` as
     in HeldRun."""
@@ -353,7 +354,7 @@ class RunReport:
     run_id: str = ""
 
 
-@frozen
+@record
 class Results:
     """handler -> server: what executions came to; sent again until each is acknowledged."""
 
@@ -370,7 +371,7 @@ class AckCode(StrEnum):
     STALE = "stale"
 
 
-@frozen
+@record
 class Ack:
     """What became of the result of one attempt."""
 
@@ -379,7 +380,7 @@ class Ack:
     code: AckCode
 
 
-@frozen
+@record
 class ResultAck:
     """server -> handler: these results need not be kept any more."""
 
@@ -387,7 +388,7 @@ class ResultAck:
     acks: tuple[Ack, ...]
 
 
-@frozen
+@record
 class Stop:
     """server -> handler: stop this run. Its result follows, cancelled unless it ended first."""
 
@@ -397,14 +398,14 @@ class Stop:
     reason: CancelReason
 
 
-@frozen
+@record
 class Drain:
     """handler -> server: send me nothing new; I finish what I have."""
 
     session: int
 
 
-@frozen
+@record
 class Bye:
     """handler -> server: I am gone, and execute nothing; results that I still have come with my next life."""
 

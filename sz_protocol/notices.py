@@ -1,11 +1,10 @@
 """What the core tells whoever listens: logs, metrics, the portal, the simulation's checkers. Nobody has to answer."""
 
-from attrs import frozen
-
+from sz_protocol.kernel.record import record
 from sz_protocol.records import Outcome, Run
 
 
-@frozen
+@record
 class Ignored:
     """Something came that means nothing here; dropped with a reason, never silently."""
 
@@ -13,14 +12,14 @@ class Ignored:
     reason: str
 
 
-@frozen
+@record
 class RunsRecorded:
     """These ledger rows are now durable (fires with their state, skips, outcomes)."""
 
     runs: tuple[Run, ...]
 
 
-@frozen
+@record
 class ScheduleParked:
     """A schedule waits, visible, for a handler method that is not here."""
 
@@ -28,14 +27,14 @@ class ScheduleParked:
     reason: str
 
 
-@frozen
+@record
 class ScheduleUnparked:
     """Its handler method is here now; it fires again."""
 
     schedule_id: str
 
 
-@frozen
+@record
 class ScheduleQuarantined:
     """Its trigger cannot advance; it alone stands still."""
 
@@ -43,7 +42,7 @@ class ScheduleQuarantined:
     reason: str
 
 
-@frozen
+@record
 class StoreTroubled:
     """The store fails; nothing new fires, running executions go on, their results wait."""
 
@@ -51,14 +50,14 @@ class StoreTroubled:
     detail: str
 
 
-@frozen
+@record
 class StoreRecovered:
     """The store answers again, after this many microseconds."""
 
     after_us: int
 
 
-@frozen
+@record
 class ClockStepped:
     """The wall clock moved against the monotonic one. `held` says that due times wait until the new time has proven
     itself."""
@@ -67,7 +66,7 @@ class ClockStepped:
     held: bool
 
 
-@frozen
+@record
 class TrustChanged:
     """The wall clock became trusted, or ceased to be (TIME-4, TIME-5). Until it is, interval schedules fire on
     monotonic time and all others wait. `utc_us` is what the node goes by from here on."""
@@ -76,7 +75,7 @@ class TrustChanged:
     utc_us: int
 
 
-@frozen
+@record
 class AttemptFailed:
     """An attempt ended without ending its run; the next one may start at `retry_at_us` (UTC)."""
 
@@ -89,7 +88,7 @@ class AttemptFailed:
     error: str | None = None
 
 
-@frozen
+@record
 class RunUnresponsive:
     """An execution was asked to stop and has not; its outcome is recorded, its slot stays taken until it ends."""
 
@@ -98,7 +97,7 @@ class RunUnresponsive:
     attempt: int
 
 
-@frozen
+@record
 class RunProgressed:
     """An execution says how far it is. `worker` is the remote handler that executes it ("": this process)."""
 
@@ -109,14 +108,14 @@ class RunProgressed:
     worker: str = ""
 
 
-@frozen
+@record
 class SteppedDown:
     """The store refused our term: another node decides now. Nothing more is decided here."""
 
     term: int
 
 
-@frozen
+@record
 class ComponentChanged:
     """A component of this node entered a state (one of lifecycle's, as text); the reason is for a person."""
 
@@ -125,7 +124,7 @@ class ComponentChanged:
     reason: str = ""
 
 
-@frozen
+@record
 class NodeFailed:
     """The node cannot go on without this component: every other one is being stopped."""
 
@@ -133,7 +132,7 @@ class NodeFailed:
     reason: str
 
 
-@frozen
+@record
 class Attached:
     """A server has registered this handler: it may send runs from now on."""
 
@@ -143,7 +142,7 @@ class Attached:
     held: int = 0
 
 
-@frozen
+@record
 class AttachRefused:
     """A server does not take this handler, or ended its session. It will be asked again."""
 
@@ -152,7 +151,7 @@ class AttachRefused:
     again_us: int
 
 
-@frozen
+@record
 class Detached:
     """This handler has lost its server, and goes on asking for it; what it executes goes on."""
 
@@ -161,7 +160,7 @@ class Detached:
     unreported: int
 
 
-@frozen
+@record
 class OutboxTroubled:
     """The outbox cannot keep results: they are in memory only, and are reported all the same."""
 
@@ -169,12 +168,12 @@ class OutboxTroubled:
     waiting: int
 
 
-@frozen
+@record
 class OutboxRecovered:
     """The outbox keeps results again."""
 
 
-@frozen
+@record
 class ResultsLeft:
     """This handler ends before its server has acknowledged these results. `kept` of them come with its next life; the
     others are lost, and their runs will count as lost."""
@@ -183,7 +182,7 @@ class ResultsLeft:
     lost: int
 
 
-@frozen
+@record
 class HandlerRegistered:
     """A remote handler is here, or here again. `adopted` runs of earlier sessions are still with it."""
 
@@ -196,7 +195,7 @@ class HandlerRegistered:
     software: str = ""
 
 
-@frozen
+@record
 class HandlerRejected:
     """Somebody who wanted to register may not, or somebody's session was ended; `code` is that of the Reject."""
 
@@ -205,7 +204,7 @@ class HandlerRejected:
     message: str
 
 
-@frozen
+@record
 class HandlerSuspect:
     """A remote handler missed its heartbeats: it gets nothing new. What it executes has its lease yet."""
 
@@ -213,7 +212,7 @@ class HandlerSuspect:
     silent_us: int
 
 
-@frozen
+@record
 class HandlerHeard:
     """A remote handler that was suspect is heard again."""
 
@@ -221,7 +220,7 @@ class HandlerHeard:
     silent_us: int
 
 
-@frozen
+@record
 class HandlerLost:
     """A remote handler was silent for a whole lease: its runs are lost to it."""
 
@@ -230,14 +229,14 @@ class HandlerLost:
     runs: int
 
 
-@frozen
+@record
 class HandlerDraining:
     """A remote handler takes nothing new, and finishes what it has."""
 
     handler_id: str
 
 
-@frozen
+@record
 class HandlerLeft:
     """A remote handler said good-bye. `runs`: of so many the end is still to be told, by its next life."""
 

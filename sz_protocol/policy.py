@@ -6,11 +6,9 @@ from enum import StrEnum
 from hashlib import blake2b
 from random import Random
 
-from attrs import define
-from attrs.setters import frozen as refuse
-
 from sz_protocol.definition import Definition, Misfire, MisfirePolicy, Overlap, OverlapPolicy, Retry, Semantics
 from sz_protocol.kernel.now import MINUTE_US, SECOND_US
+from sz_protocol.kernel.record import record
 from sz_protocol.records import Outcome, Reason, Run
 
 SKIP_GRACE_US = MINUTE_US
@@ -25,7 +23,7 @@ def spread_offset(uid: str, window_us: int) -> int:
     return int.from_bytes(blake2b(uid.encode(), digest_size=8, person=b"spread").digest(), "big") % window_us
 
 
-@define(on_setattr=refuse, unsafe_hash=True)
+@record
 class Passed:
     """Instants of one schedule that are due and undecided, oldest first: the latest ones one by one, those before
     them as a range (`folded` instants from `folded_from_us` to `folded_until_us`), and those before the window
@@ -40,7 +38,7 @@ class Passed:
     expired_until_us: int = 0
 
 
-@define(on_setattr=refuse, unsafe_hash=True)
+@record
 class Verdict:
     """What becomes of one due instant or folded range: executed when `outcome` is None. `nominal` is its name in the
     run key where that is not the trigger's (monotonic time)."""

@@ -1,11 +1,10 @@
 """What a `Read` asks. Each query names the rows that come back in `ReadDone.rows`."""
 
-from attrs import frozen
-
+from sz_protocol.kernel.record import record
 from sz_protocol.records import Outcome, RunState, ScheduleState
 
 
-@frozen
+@record
 class DueSchedules:
     """ACTIVE schedules with `next_due_us <= before_us`, ordered by (next_due_us, id), those after the position
     `after` only; at most `limit`. Rows: Schedule."""
@@ -15,14 +14,14 @@ class DueSchedules:
     limit: int
 
 
-@frozen
+@record
 class SchedulesById:
     """Rows: Schedule, for those of `ids` that exist, in the order of `ids`."""
 
     ids: tuple[str, ...]
 
 
-@frozen
+@record
 class SchedulesPage:
     """Schedules in the order of their ids, after `after_id`, filtered by state and source where given.
     Rows: Schedule."""
@@ -33,7 +32,7 @@ class SchedulesPage:
     source: str | None = None
 
 
-@frozen
+@record
 class ScheduleIds:
     """Ids of schedules of one source that are not RETIRED, in order, after `after_id`. Rows: str."""
 
@@ -42,7 +41,7 @@ class ScheduleIds:
     limit: int = 10_000
 
 
-@frozen
+@record
 class UnfinishedRuns:
     """Runs that are not DONE, in the order of `row`, after `after_row`. Rows: Run."""
 
@@ -50,14 +49,14 @@ class UnfinishedRuns:
     limit: int = 1000
 
 
-@frozen
+@record
 class RunsByRow:
     """Rows: Run, for those of `rows` that exist, in the order of `rows`."""
 
     rows: tuple[int, ...]
 
 
-@frozen
+@record
 class RunsPage:
     """The ledger, newest fire time first: ordered by (fire_us, row) descending, strictly before the position
     `before` where given. Filters narrow it. Rows: Run."""
@@ -71,21 +70,21 @@ class RunsPage:
     to_us: int | None = None
 
 
-@frozen
+@record
 class RunByKey:
     """Rows: the one Run with this key, or none."""
 
     run_key: bytes
 
 
-@frozen
+@record
 class AttemptsOf:
     """Rows: Attempt, of one run, in order."""
 
     row: int
 
 
-@frozen
+@record
 class LedgerCounts:
     """Rows: (schedule_id, state, outcome or None, reason, instants) grouped, in that order; for reports."""
 

@@ -11,10 +11,10 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
-from attrs import define, frozen
-from attrs.setters import frozen as refuse
+from attrs import frozen
 
 from sz_protocol.definition import Definition, MisfirePolicy
+from sz_protocol.kernel.record import record
 from sz_protocol.triggers import Date
 
 CLAIMS_PER_TERM = 1 << 32
@@ -167,9 +167,7 @@ class RunKind(StrEnum):
     MONOTONIC = "monotonic"
 
 
-# Frozen like every record, but by a hook that __init__ does not pass through: a run is made several times on its way,
-# and `@frozen` would cost a microsecond each time.
-@define(on_setattr=refuse, unsafe_hash=True)
+@record
 class Run:
     """One row of the ledger: a due instant, or a folded range of them, and what became of it.
 

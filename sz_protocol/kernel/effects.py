@@ -4,16 +4,14 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from attrs import define, frozen
-from attrs.setters import frozen as refuse
-
 from sz_protocol.changes import Change
+from sz_protocol.kernel.record import record
 from sz_protocol.notices import Notice
 from sz_protocol.queries import Query
 from sz_protocol.records import RunKind
 
 
-@frozen
+@record
 class Write:
     """Apply all `changes` in one transaction, or none, and answer WriteDone(op) or WriteFailed(op, ...).
 
@@ -29,7 +27,7 @@ class Write:
     stream: int = 0
 
 
-@frozen
+@record
 class Read:
     """Answer ReadDone(op, rows) or ReadFailed(op, reason). A read sees every write that was submitted before it."""
 
@@ -37,7 +35,7 @@ class Read:
     query: Query
 
 
-@define(on_setattr=refuse, unsafe_hash=True)
+@record
 class StartRun:
     """One execution to begin. `deadline_us` is on the monotonic clock (None: no time-out)."""
 
@@ -57,7 +55,7 @@ class StartRun:
     exclusive: bool = False
 
 
-@frozen
+@record
 class StartRuns:
     """Begin these executions. Each ends in exactly one RunResult. `worker` names the remote handler that they are
     claimed for; such an order does not leave the node: membership carries it out."""
@@ -77,7 +75,7 @@ class CancelReason(StrEnum):
     CUT_OFF = "cut_off"
 
 
-@frozen
+@record
 class CancelRun:
     """Ask one execution to stop. It still answers with its RunResult, if ever it stops."""
 
@@ -87,7 +85,7 @@ class CancelRun:
     worker: str = ""
 
 
-@frozen
+@record
 class Send:
     """Hand a message to the link. `to` is the peer's address as `Received` gave it (empty: the one server that this
     side is connected to). It may be lost; nothing answers."""
@@ -96,7 +94,7 @@ class Send:
     message: Any
 
 
-@frozen
+@record
 class Reply:
     """The answer to the command with this `request_id`; each command gets exactly one."""
 
@@ -104,14 +102,14 @@ class Reply:
     answer: Any
 
 
-@frozen
+@record
 class Publish:
     """Tell whoever listens: logs, metrics, the other machines of this node."""
 
     notice: Notice
 
 
-@frozen
+@record
 class Stop:
     """The node has drained: nothing more will be ordered."""
 

@@ -3,16 +3,14 @@
 from enum import StrEnum
 from typing import Any
 
-from attrs import define, frozen
-from attrs.setters import frozen as refuse
-
 from sz_protocol.commands import Command
 from sz_protocol.kernel.effects import CancelReason, StartRun
+from sz_protocol.kernel.record import record
 from sz_protocol.policy import Verdict
 from sz_protocol.records import Outcome, Run, Schedule, ScheduleState
 
 
-@frozen
+@record
 class Started:
     """The node begins a life. `term` is greater than that of every earlier life on the same store and fences its
     writes. `high_water_us` is the latest wall time that the store has seen (0: a new store)."""
@@ -21,12 +19,12 @@ class Started:
     high_water_us: int = 0
 
 
-@frozen
+@record
 class Woke:
     """The time that `next_wakeup` asked for has come (or nearly: the driver also wakes to look at the clocks)."""
 
 
-@frozen
+@record
 class WriteDone:
     """The transaction of this operation is durable."""
 
@@ -46,7 +44,7 @@ class FailReason(StrEnum):
     INVALID = "invalid"
 
 
-@frozen
+@record
 class WriteFailed:
     """Nothing of this operation is durable (UNKNOWN: perhaps all of it). `refused` names schedule ids (str) or run
     rows (int) that caused REFUSED or INVALID."""
@@ -57,7 +55,7 @@ class WriteFailed:
     detail: str = ""
 
 
-@frozen
+@record
 class ReadDone:
     """The rows that a query asked for."""
 
@@ -65,7 +63,7 @@ class ReadDone:
     rows: tuple[Any, ...]
 
 
-@frozen
+@record
 class ReadFailed:
     """A query could not be answered now."""
 
@@ -74,7 +72,7 @@ class ReadFailed:
     detail: str = ""
 
 
-@define(on_setattr=refuse, unsafe_hash=True)
+@record
 class RunResult:
     """How one execution ended. `outcome` is SUCCEEDED, FAILED or CANCELLED; `retryable` is False where another
     attempt cannot help (unknown method, invalid parameters, a result that cannot be stored). `started_us` (None: the
@@ -91,14 +89,14 @@ class RunResult:
     retryable: bool = True
 
 
-@frozen
+@record
 class RunsFinished:
     """Executions that ended, in any order."""
 
     results: tuple[RunResult, ...]
 
 
-@frozen
+@record
 class RunProgress:
     """How far an execution is, in its handler's own words; `percent` if it knows."""
 
@@ -108,14 +106,14 @@ class RunProgress:
     percent: int | None = None
 
 
-@frozen
+@record
 class RunsProgressed:
     """The latest progress of executions that go on. Each is told now and then, never for every call."""
 
     progress: tuple[RunProgress, ...]
 
 
-@frozen
+@record
 class MethodInfo:
     """One method that this node can execute, or have executed. `pool` names the slots it shares with others;
     `concurrency` bounds how many runs of this one method execute at once (None: only the pool does). `worker` is the
@@ -129,7 +127,7 @@ class MethodInfo:
     tags: tuple[tuple[str, str], ...] = ()
 
 
-@frozen
+@record
 class HandlersChanged:
     """The whole of what can be executed from now on, and how many runs each pool holds at once (0: its handler is away
     for the moment). `expecting`: more handlers may register soon, so that nothing is parked for want of one."""
@@ -139,7 +137,7 @@ class HandlersChanged:
     expecting: bool = False
 
 
-@frozen
+@record
 class Commanded:
     """Somebody asks for something; exactly one Reply with this id follows."""
 
@@ -147,7 +145,7 @@ class Commanded:
     command: Command
 
 
-@frozen
+@record
 class Received:
     """A message came over a link. `sender` is where answers go, nothing else: who it is stands in the message, and is
     believed only as far as `key`, the public key that the link has verified, allows ("": the link verifies nobody)."""
@@ -157,7 +155,7 @@ class Received:
     key: str = ""
 
 
-@frozen
+@record
 class Garbled:
     """Bytes came over a link that are no message for this side."""
 
@@ -166,14 +164,14 @@ class Garbled:
     key: str = ""
 
 
-@frozen
+@record
 class LinkChanged:
     """The connection to the server is there, or is gone. Only the side that connects is told."""
 
     up: bool
 
 
-@frozen
+@record
 class AllowedKey:
     """A public key that may speak, whose it is, and which methods it may offer (None: all)."""
 
@@ -182,14 +180,14 @@ class AllowedKey:
     methods: tuple[str, ...] | None = None
 
 
-@frozen
+@record
 class KeysChanged:
     """The whole of who may speak from now on. None: the link verifies nobody, and everybody may."""
 
     allowed: tuple[AllowedKey, ...] | None
 
 
-@frozen
+@record
 class StopRequested:
     """Drain: start nothing new, give running executions `grace_us` to end, write what they report, then Stop."""
 
@@ -199,7 +197,7 @@ class StopRequested:
 # --- facts that machines tell each other through the node ------------------------------------------------------
 
 
-@define(on_setattr=refuse, unsafe_hash=True)
+@record
 class Firing:
     """What became due of one schedule: the verdicts on its instants, and the cursor that they carry it to from
     `from_us`."""
@@ -211,7 +209,7 @@ class Firing:
     next_due_us: int | None
 
 
-@frozen
+@record
 class FiringsDecided:
     """scheduling, monotonic -> execution: write these instants and move these cursors, together (SCHED-2).
     `monotonic` says which of the two decided, and gets the answer."""
@@ -220,14 +218,14 @@ class FiringsDecided:
     monotonic: bool = False
 
 
-@frozen
+@record
 class FiringsSettled:
     """execution -> scheduling, monotonic: one decided slice is durable."""
 
     monotonic: bool = False
 
 
-@frozen
+@record
 class FiringsUndone:
     """execution -> scheduling, monotonic: nothing of this slice is durable; read these schedules again. `unavailable`
     asks for a pause before that."""
@@ -237,14 +235,14 @@ class FiringsUndone:
     monotonic: bool = False
 
 
-@frozen
+@record
 class SchedulesStored:
     """catalog -> scheduling: these schedules now stand in the store like this."""
 
     schedules: tuple[Schedule, ...]
 
 
-@frozen
+@record
 class ParkWanted:
     """scheduling, monotonic, execution -> catalog: these schedules cannot fire: their method is not here, or
     (QUARANTINED) their trigger cannot advance, or the store cannot hold their rows."""
@@ -254,14 +252,14 @@ class ParkWanted:
     reason: str
 
 
-@frozen
+@record
 class SettleWanted:
     """scheduling -> catalog: the time is known; bring these unsettled schedules to the present."""
 
     schedule_ids: tuple[str, ...]
 
 
-@frozen
+@record
 class RunWanted:
     """catalog -> execution: a run that a person asked for; execution answers the command. `schedule` is None for a
     method without a schedule."""
@@ -271,7 +269,7 @@ class RunWanted:
     schedule: Schedule | None
 
 
-@frozen
+@record
 class RunsFound:
     """recovery -> execution: runs that the previous life left unfinished, each with its schedule (None: it had
     none)."""
@@ -280,12 +278,12 @@ class RunsFound:
     schedules: tuple[Schedule | None, ...]
 
 
-@frozen
+@record
 class RunsRecovered:
     """recovery -> execution, scheduling: every run of the previous life is accounted for, so overlap can be judged."""
 
 
-@frozen
+@record
 class RunsAssigned:
     """execution -> membership: these runs are claimed for a worker, durably; have it execute them."""
 
@@ -293,7 +291,7 @@ class RunsAssigned:
     runs: tuple[StartRun, ...]
 
 
-@frozen
+@record
 class StopAssigned:
     """execution -> membership: have the worker stop one run. It still ends in a RunResult, or vanishes."""
 
@@ -303,7 +301,7 @@ class StopAssigned:
     reason: CancelReason
 
 
-@frozen
+@record
 class LeasedRun:
     """A run that a worker was executing in an earlier life of this node. `exclusive` as in its definition."""
 
@@ -315,7 +313,7 @@ class LeasedRun:
     run_id: str = ""
 
 
-@frozen
+@record
 class RunsLeftBehind:
     """execution -> membership: runs that workers were executing when the last life ended, to be found again with them
     (MEMB-6)."""
@@ -323,7 +321,7 @@ class RunsLeftBehind:
     runs: tuple[LeasedRun, ...]
 
 
-@frozen
+@record
 class ResultsSettled:
     """execution -> membership: what came of these (row, attempt) is durable, or void for ever: their workers may
     forget them."""
@@ -331,7 +329,7 @@ class ResultsSettled:
     runs: tuple[tuple[int, int], ...]
 
 
-@frozen
+@record
 class RunsVanished:
     """membership -> execution: the worker of these (row, attempt) is lost, or knows nothing of them."""
 
@@ -339,7 +337,7 @@ class RunsVanished:
     reason: str
 
 
-@frozen
+@record
 class RunsReturned:
     """membership -> execution: the worker did not begin these (row, attempt) and will not."""
 
@@ -347,7 +345,7 @@ class RunsReturned:
     reason: str
 
 
-@frozen
+@record
 class RemoteHandlersChanged:
     """membership -> node: the remote part of what can be executed from now on, as in HandlersChanged."""
 

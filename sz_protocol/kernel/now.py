@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from attrs import frozen
+from sz_protocol.kernel.record import record
 
 SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
@@ -10,7 +10,7 @@ HOUR_US = 60 * MINUTE_US
 DAY_US = 24 * HOUR_US
 
 
-@frozen
+@record
 class Now:
     """One reading of a node's clocks.
 
@@ -36,7 +36,7 @@ class WakeReason(StrEnum):
     CLOCK = "clock"
 
 
-@frozen
+@record
 class Wakeup:
     """The next instant, on the monotonic clock, at which a machine has something to do, and why.
 

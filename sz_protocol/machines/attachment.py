@@ -8,7 +8,7 @@ shrinks. ATT-7 an exclusive run ends before its lease. ATT-8 a drain is orderly.
 from enum import Enum, auto
 from random import Random
 
-from attrs import Factory, define, frozen
+from attrs import Factory, define
 
 from sz_protocol.attaching import (
     AttachmentSettings,
@@ -34,6 +34,7 @@ from sz_protocol.kernel.events import (
 )
 from sz_protocol.kernel.moves import Moves, move
 from sz_protocol.kernel.now import Now, WakeReason, Wakeup
+from sz_protocol.kernel.record import record
 from sz_protocol.machines.handler_session import Calling, Session, why_not
 from sz_protocol.machines.intake import SERVER, Intake
 from sz_protocol.machines.reporting import Reporting
@@ -66,27 +67,27 @@ class AttachmentState(Enum):
     STOPPED = auto()
 
 
-@frozen
+@record
 class LinkUp:
     """Verdict: there is a connection, with nothing said on it yet."""
 
 
-@frozen
+@record
 class LinkDown:
     """Verdict: there is none."""
 
 
-@frozen
+@record
 class Silence:
     """Verdict: the server was not heard for a lease."""
 
 
-@frozen
+@record
 class OfferChanged:
     """Verdict: other methods are to be registered."""
 
 
-@frozen
+@record
 class Drained:
     """Verdict: nothing executes, and what can be reported is."""
 

@@ -6,15 +6,16 @@ instant gets exactly one verdict, those that nobody enumerates by ranges.
 
 from collections.abc import Iterator
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from sz_protocol.definition import Definition, Misfire, MisfirePolicy
+from sz_protocol.kernel.record import record
 from sz_protocol.policy import Passed, Verdict, decide_misfire, policy_at
 from sz_protocol.records import Schedule
 from sz_protocol.triggers import CannotAdvance, missed_in_part, next_fire
 
 
-@frozen
+@record
 class Stretch:
     """Time after `after_us` and up to `until_us` whose instants are judged by one policy. What lies at or before
     `window_us` is too old to serve."""
@@ -26,7 +27,7 @@ class Stretch:
     policy: MisfirePolicy
 
 
-@frozen
+@record
 class Decided:
     """Verdicts on the oldest undecided instants, up to and with `newest_us`, and the fire time that follows that."""
 

@@ -8,7 +8,7 @@ durable is looked up before anything else. CAT-6 a drain begins no write, and wa
 
 from collections import deque
 
-from attrs import Factory, define, evolve, frozen
+from attrs import Factory, define, evolve
 
 from sz_protocol.changes import Change, InsertRuns, PutSchedules
 from sz_protocol.commands import Applied, Apply, Command, Done, Pause, Refusal, RefusalCode, Resume, RunNow, Trigger
@@ -30,6 +30,7 @@ from sz_protocol.kernel.events import (
     WriteFailed,
 )
 from sz_protocol.kernel.now import Now, WakeReason, Wakeup
+from sz_protocol.kernel.record import record
 from sz_protocol.machines.backlog import left_out
 from sz_protocol.machines.schedule_edits import (
     Context,
@@ -57,7 +58,7 @@ TRIES = 5
 """How often the store may turn an edit away, or fires come between, before somebody who waits is told so."""
 
 
-@frozen
+@record
 class Retire:
     """Internal: take schedules of a source out that are not in `keep`."""
 
@@ -65,12 +66,12 @@ class Retire:
     keep: dict[str, None]
 
 
-@frozen
+@record
 class Unpark:
     """Internal: look at every parked schedule again."""
 
 
-@frozen
+@record
 class Recheck:
     """Internal: an edit may have been stored or not, and nobody will try it again: find out how things stand."""
 

@@ -5,17 +5,18 @@ Table: specs/execution.md. RUN-1 a run ends once. RUN-3 retries stay within poli
 
 from random import Random
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from sz_protocol.definition import Definition, Semantics
 from sz_protocol.kernel.effects import CancelReason
 from sz_protocol.kernel.events import RunResult
+from sz_protocol.kernel.record import record
 from sz_protocol.policy import backoff_us, may_restart, may_retry, success_reason
 from sz_protocol.records import Attempt, Outcome, Reason, Run, RunState
 from sz_protocol.settings import Settings
 
 
-@frozen
+@record
 class Completion:
     """The run as it stands now, the attempt that its stored row must have for that, and the history row of the
     attempt when another one follows."""

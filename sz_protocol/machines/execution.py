@@ -9,7 +9,7 @@ recorded.
 from enum import Enum, auto
 from random import Random
 
-from attrs import Factory, define, evolve, frozen
+from attrs import Factory, define, evolve
 
 from sz_protocol.commands import Cancel, Done, Refusal, RefusalCode
 from sz_protocol.kernel.effects import CancelReason, CancelRun, Effect, Publish, Reply, StartRun, StartRuns, Stop
@@ -41,6 +41,7 @@ from sz_protocol.kernel.events import (
 )
 from sz_protocol.kernel.moves import Moves, move
 from sz_protocol.kernel.now import Now, WakeReason, Wakeup
+from sz_protocol.kernel.record import record
 from sz_protocol.machines.admission import Admission
 from sz_protocol.machines.completion import Completion, decide_completion, decide_loss, decide_revoke, decide_stop
 from sz_protocol.machines.run_table import RunTable
@@ -76,7 +77,7 @@ class ExecutionState(Enum):
     STOPPED = auto()
 
 
-@frozen
+@record
 class Drained:
     """Verdict: nothing executes and nothing waits for the store any more."""
 

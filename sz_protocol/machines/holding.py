@@ -8,19 +8,20 @@ from collections import deque
 from collections.abc import Iterable
 from heapq import heappop, heappush
 
-from attrs import Factory, define, evolve, frozen
+from attrs import Factory, define, evolve
 
 from sz_protocol.attaching import Key
 from sz_protocol.kernel.effects import CancelReason, CancelRun, StartRun
 from sz_protocol.kernel.events import MethodInfo, RunResult
 from sz_protocol.kernel.now import Now
+from sz_protocol.kernel.record import record
 from sz_protocol.messages import DispatchedRun, HeldRun, RefuseCode, RunReport
 
 NEVER = 0, ""
 """No attempt of this row was executed here."""
 
 
-@frozen
+@record
 class Execution:
     """A run under way. `fence` and `delivery` are those of its latest hand-over."""
 
@@ -30,31 +31,31 @@ class Execution:
     asked: CancelReason | None = None
 
 
-@frozen
+@record
 class Begin:
     """Verdict: it is new here."""
 
 
-@frozen
+@record
 class Adopt:
     """Verdict: it executes already."""
 
 
-@frozen
+@record
 class Answer:
     """Verdict: it has ended, and its result tells so."""
 
     key: Key
 
 
-@frozen
+@record
 class Drop:
     """Verdict: an old copy; whoever sent it knows better by now."""
 
     reason: str
 
 
-@frozen
+@record
 class TurnAway:
     """Verdict: not begun, and it will not be: `stop` is an older attempt that has to end first (ATT-3)."""
 

@@ -11,12 +11,13 @@ from enum import Enum, auto
 from heapq import heappop, heappush
 from itertools import islice
 
-from attrs import Factory, define, frozen
+from attrs import Factory, define
 
 from sz_protocol.commands import RunNote
 from sz_protocol.kernel.effects import CancelReason, StartRun
 from sz_protocol.kernel.moves import Moves, allows, move
 from sz_protocol.kernel.now import Now
+from sz_protocol.kernel.record import record
 from sz_protocol.messages import Accept, Dispatch, DispatchedRun, HeldRun, Hello, RunReport
 
 Key = tuple[int, int]
@@ -45,7 +46,7 @@ class LeaseState(Enum):
     REPORTED = auto()
 
 
-@frozen
+@record
 class Replaced:
     """Verdict: another life of the handler is here, and does not have it; the old one may be executing it yet."""
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any
 
-from attrs import Factory, define, evolve, frozen
+from attrs import Factory, define, evolve
 
 from sz_protocol.components import (
     CancelComponent,
@@ -38,41 +38,42 @@ from sz_protocol.kernel.errors import LocalProtocolError
 from sz_protocol.kernel.events import Woke
 from sz_protocol.kernel.moves import Moves, move
 from sz_protocol.kernel.now import Now, WakeReason, Wakeup
+from sz_protocol.kernel.record import record
 from sz_protocol.notices import ComponentChanged, Ignored, NodeFailed
 from sz_protocol.policy import backoff_us
 
 
-@frozen
+@record
 class Want:
     """Verdict: it shall run, once it may."""
 
 
-@frozen
+@record
 class Begin:
     """Verdict: what it waited for is there."""
 
 
-@frozen
+@record
 class Quit:
     """Verdict: it shall not run, or not now."""
 
 
-@frozen
+@record
 class Overdue:
     """Verdict: the time that its start, stop or leave may take is over."""
 
 
-@frozen
+@record
 class Rest:
     """Verdict: it ended, and nobody wants it."""
 
 
-@frozen
+@record
 class TryAgain:
     """Verdict: it failed or died, and shall start again after a back-off."""
 
 
-@frozen
+@record
 class GiveUp:
     """Verdict: it failed or died, and stays so until somebody asks for it."""
 
@@ -113,7 +114,7 @@ MOVES: Moves[ComponentState] = {
 }
 
 
-@frozen
+@record
 class Standing:
     """Where one component stands. `life` counts its lives, `deaths` those in a row that ended badly; `blame` says why
     its present life is being cancelled where that is its own fault. `since_us` and `deadline_us` are monotonic."""

@@ -11,7 +11,7 @@ get one row, and none of them is served a second time.
 from enum import Enum, auto
 from heapq import heappop, heappush
 
-from attrs import Factory, define, evolve, frozen
+from attrs import Factory, define, evolve
 
 from sz_protocol.kernel.effects import Effect, Publish, Read
 from sz_protocol.kernel.events import (
@@ -32,6 +32,7 @@ from sz_protocol.kernel.events import (
 )
 from sz_protocol.kernel.moves import Moves, allows, move
 from sz_protocol.kernel.now import Now, WakeReason, Wakeup
+from sz_protocol.kernel.record import record
 from sz_protocol.notices import Ignored
 from sz_protocol.ops import Ops
 from sz_protocol.policy import Verdict, no_such_method, spread_offset
@@ -53,12 +54,12 @@ class MonotonicState(Enum):
     STOPPED = auto()
 
 
-@frozen
+@record
 class Distrusted:
     """Verdict: nobody knows what time it is."""
 
 
-@frozen
+@record
 class Trusted:
     """Verdict: the wall clock may be followed."""
 
@@ -77,7 +78,7 @@ MOVES: Moves[MonotonicState] = {
 }
 
 
-@frozen
+@record
 class Ticking:
     """A schedule that fires by periods since boot, and the number of the next one."""
 

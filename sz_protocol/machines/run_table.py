@@ -7,12 +7,13 @@ way: nothing is decided about a run whose last decision the store has not answer
 from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 
-from attrs import Factory, define, frozen
+from attrs import Factory, define
 
 from sz_protocol.definition import Definition, Semantics
 from sz_protocol.kernel.effects import CancelReason, StartRun
 from sz_protocol.kernel.events import MethodInfo
 from sz_protocol.kernel.now import SECOND_US, Now
+from sz_protocol.kernel.record import record
 from sz_protocol.machines.completion import Completion
 from sz_protocol.machines.placement import Placement
 from sz_protocol.machines.pools import Slot
@@ -41,7 +42,7 @@ GRACE_OVER = ""
 """No reason to stop it: it was asked to, and its grace is over."""
 
 
-@frozen
+@record
 class Stranded:
     """An execution that would not stop: its outcome is recorded, its slot and its place in the lane stay taken, for
     it is still running."""

@@ -7,12 +7,13 @@ that its run is over. Part of execution.
 
 from collections import deque
 
-from attrs import Factory, define, evolve, frozen
+from attrs import Factory, define, evolve
 
 from sz_protocol.changes import Change, CursorMove, InsertAttempts, InsertRuns, MoveCursors, UpdateRuns
 from sz_protocol.kernel.effects import Effect, Publish, Read, Write
 from sz_protocol.kernel.events import Event, FailReason, ReadDone, ReadFailed, WriteDone, WriteFailed
 from sz_protocol.kernel.now import Now
+from sz_protocol.kernel.record import record
 from sz_protocol.kernel.write_gate import WriteGate
 from sz_protocol.machines.completion import Completion, without_data
 from sz_protocol.notices import StoreRecovered, StoreTroubled
@@ -22,7 +23,7 @@ from sz_protocol.records import Run, RunState
 from sz_protocol.settings import Settings
 
 
-@frozen
+@record
 class Slice:
     """The ledger rows of a decided slice and the cursors that move with them. `superseded` runs are to be cancelled
     once the slice is durable."""
@@ -34,7 +35,7 @@ class Slice:
     monotonic: bool = False
 
 
-@frozen
+@record
 class Claim:
     """Runs to be executed next, with the attempt that each has to have in the store."""
 
@@ -42,14 +43,14 @@ class Claim:
     expected: tuple[int, ...]
 
 
-@frozen
+@record
 class Save:
     """What executions came to."""
 
     completions: tuple[Completion, ...]
 
 
-@frozen
+@record
 class Wanted:
     """A run that a person asked for."""
 
@@ -60,14 +61,14 @@ class Wanted:
 Entry = Slice | Claim | Save | Wanted
 
 
-@frozen
+@record
 class Durable:
     """Verdict: it is in the store."""
 
     entry: Entry
 
 
-@frozen
+@record
 class Undone:
     """Verdict: nothing of it is in the store."""
 
@@ -77,7 +78,7 @@ class Undone:
     detail: str = ""
 
 
-@frozen
+@record
 class ClaimsRead:
     """Verdict: what the store says of runs whose claim it refused, or may have taken."""
 
@@ -85,14 +86,14 @@ class ClaimsRead:
     stored: tuple[Run, ...]
 
 
-@frozen
+@record
 class Overtaken:
     """Verdict: the store has a later truth about these runs; what we had is void."""
 
     runs: tuple[Run, ...]
 
 
-@frozen
+@record
 class Fenced:
     """Verdict: our term is over."""
 

@@ -9,12 +9,13 @@ CAT-10 a pause outlasts the absence of its schedule.
 
 from collections.abc import Callable
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from sz_protocol.commands import Refusal, RefusalCode
 from sz_protocol.definition import Definition, MisfirePolicy
 from sz_protocol.definition_wire import definition_hash
 from sz_protocol.kernel.now import Now
+from sz_protocol.kernel.record import record
 from sz_protocol.policy import no_such_method, spread_offset
 from sz_protocol.records import UNSETTLED_US, Outcome, Reason, Run, RunState, Schedule, ScheduleState, run_key
 from sz_protocol.routing import Routes
@@ -30,7 +31,7 @@ from sz_protocol.triggers import (
 )
 
 
-@frozen
+@record
 class Edit:
     """A schedule as it is to be stored, the cursor that the stored one must have, and rows for the ledger. `partial`:
     it accounts for the oldest of what passed and changes nothing else; the edit that was wanted is still to be made."""
@@ -41,7 +42,7 @@ class Edit:
     partial: bool = False
 
 
-@frozen
+@record
 class Context:
     """What every edit needs to know: the time, who can execute what (None: not known yet), where row numbers come
     from, and how many instants get rows of their own."""

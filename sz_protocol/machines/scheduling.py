@@ -12,7 +12,6 @@ from enum import Enum, auto
 from heapq import heappop, heappush
 
 from attrs import Factory, define
-from attrs.setters import frozen as refuse
 
 from sz_protocol.kernel.effects import Effect, Publish, Read
 from sz_protocol.kernel.events import (
@@ -34,6 +33,7 @@ from sz_protocol.kernel.events import (
 )
 from sz_protocol.kernel.moves import Moves, allows, move
 from sz_protocol.kernel.now import Now, WakeReason, Wakeup
+from sz_protocol.kernel.record import record
 from sz_protocol.machines.backlog import decide_backlog, rules_at
 from sz_protocol.notices import Ignored
 from sz_protocol.ops import Ops
@@ -65,7 +65,7 @@ MOVES: Moves[SchedulingState] = {
 }
 
 
-@define(on_setattr=refuse, unsafe_hash=True)
+@record
 class Paged:
     """A schedule in memory, with its cursor where the decisions made so far have carried it."""
 

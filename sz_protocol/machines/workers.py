@@ -9,12 +9,13 @@ from collections import deque
 from collections.abc import Iterable
 from heapq import heappop, heappush
 
-from attrs import Factory, define, frozen
+from attrs import Factory, define
 
 from sz_protocol.commands import HandlerState, HandlerStatus
 from sz_protocol.kernel.events import MethodInfo, RemoteHandlersChanged
 from sz_protocol.kernel.moves import Moves
 from sz_protocol.kernel.now import Now
+from sz_protocol.kernel.record import record
 from sz_protocol.machines.leases import Key, Lease, LeaseState
 from sz_protocol.messages import Bye, Drain, HeldRun, Hello
 from sz_protocol.routing import worker_pool
@@ -27,32 +28,32 @@ LISTED_METHODS = 10_000
 """Names of methods in one list of handlers, all handlers together."""
 
 
-@frozen
+@record
 class Joined:
     """Verdict: the first message of a new session came."""
 
 
-@frozen
+@record
 class LeftBehind:
     """Verdict: it had runs when the last life of this node ended, and has not been heard in this one."""
 
 
-@frozen
+@record
 class Heard:
     """Verdict: a message of its session came."""
 
 
-@frozen
+@record
 class Silent:
     """Verdict: it missed its heartbeats."""
 
 
-@frozen
+@record
 class Expired:
     """Verdict: its lease is over."""
 
 
-@frozen
+@record
 class Revoked:
     """Verdict: it may not speak any more."""
 
