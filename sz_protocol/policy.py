@@ -5,11 +5,18 @@ specs/execution.md.
 from enum import StrEnum
 from hashlib import blake2b
 from random import Random
+from typing import Final
 
 from sz_protocol.definition import Definition, Misfire, MisfirePolicy, Overlap, OverlapPolicy, Retry, Semantics
 from sz_protocol.kernel.now import MINUTE_US, SECOND_US
 from sz_protocol.kernel.record import record
 from sz_protocol.records import Outcome, Reason, Run
+
+# Bound once, as in records.py.
+_SKIP: Final = MisfirePolicy.SKIP
+_ALLOW: Final = OverlapPolicy.ALLOW
+_LATE: Final = Reason.LATE
+_ON_TIME: Final = Reason.ON_TIME
 
 SKIP_GRACE_US = MINUTE_US
 """The grace of `misfire: skip` where none is written: without one it could never skip."""
@@ -63,7 +70,7 @@ def grace_of(misfire: Misfire, policy: MisfirePolicy) -> int | None:
 
 def never_misfires(misfire: Misfire) -> bool:
     """Whether one instant alone is executed however late it is: `decide_misfire` has nothing to decide about it."""
-    return misfire.grace_us is None and misfire.policy is not MisfirePolicy.SKIP
+    return misfire.grace_us is None and misfire.policy is not _SKIP
 
 
 def decide_misfire(
@@ -133,7 +140,7 @@ class OverlapVerdict(StrEnum):
 
 def lane_width(overlap: Overlap) -> int:
     """How many runs of one schedule may execute at once."""
-    return overlap.limit if overlap.policy is OverlapPolicy.ALLOW else 1
+    return overlap.limit if overlap.policy is _ALLOW else 1
 
 
 def decide_overlap(overlap: Overlap, active: int, queued: bool) -> OverlapVerdict:
@@ -177,7 +184,7 @@ def success_reason(run: Run, started_us: int, late_us: int) -> str:
         return run.reason
     if run.attempt > 1:
         return Reason.RETRIED
-    return Reason.LATE if started_us - run.fire_us > late_us else Reason.ON_TIME
+    return _LATE if started_us - run.fire_us > late_us else _ON_TIME
 
 
 def no_such_method(definition: Definition) -> str:

@@ -6,11 +6,14 @@ ROUTE-3 nothing is parked while handlers may still register, and never where ins
 """
 
 from collections.abc import Iterable
+from typing import Final
 
 from attrs import Factory, define
 
 from sz_protocol.definition import AwayPolicy, Definition
 from sz_protocol.kernel.events import HandlersChanged, MethodInfo
+
+_ELSEWHERE: Final = AwayPolicy.ELSEWHERE  # bound once, as in records.py
 
 ANY_HANDLER = "*"
 """The handler id of a schedule that any handler with its method may execute."""
@@ -28,7 +31,7 @@ def worker_pool(worker: str) -> str:
 def route_of(definition: Definition) -> Route:
     """What the runs of a definition ask for."""
     tags: Tags = tuple(sorted(definition.tags.items())) if definition.tags else ()
-    return definition.handler_id, definition.method, tags, definition.away is AwayPolicy.ELSEWHERE
+    return definition.handler_id, definition.method, tags, definition.away is _ELSEWHERE
 
 
 @define(eq=False)

@@ -4,12 +4,15 @@ need not wait. Part of execution.
 SCHED-2 rows and cursors are one write. FIRE-1 an instant has one run key, and one row.
 """
 
+from typing import Final
+
 from attrs import Factory, define
 
 from sz_protocol.changes import CursorMove
 from sz_protocol.definition import AwayPolicy
 from sz_protocol.kernel.events import FiringsDecided
 from sz_protocol.kernel.now import Now
+from sz_protocol.machines.pools import Slot
 from sz_protocol.machines.run_table import RunTable
 from sz_protocol.machines.run_writer import Slice
 from sz_protocol.ops import Ops
@@ -17,6 +20,17 @@ from sz_protocol.policy import OverlapVerdict, Verdict, decide_overlap, lane_wid
 from sz_protocol.records import Outcome, Reason, Run, RunKind, RunState, Schedule, run_key
 from sz_protocol.routing import route_of
 from sz_protocol.triggers import nominal_key
+
+# Bound once, as in records.py.
+_RUN: Final = OverlapVerdict.RUN
+_LEFT_OUT: Final = (OverlapVerdict.SKIP, OverlapVerdict.FULL)
+_CANCEL: Final = OverlapVerdict.CANCEL
+_SKIP: Final = AwayPolicy.SKIP
+_CATCH_UP: Final = Reason.CATCH_UP
+_SCHEDULED: Final = RunKind.SCHEDULED
+_PENDING: Final = RunState.PENDING
+_LEASED: Final = RunState.LEASED
+_DONE: Final = RunState.DONE
 
 
 @define
@@ -50,57 +64,66 @@ class Admission:
 
     def _admit(self, schedule: Schedule, verdict: Verdict, now: Now, runs: list[Run], superseded: list[int]) -> None:
         definition = schedule.definition
+        fire_us, outcome, reason = verdict.fire_us, verdict.outcome, verdict.reason
         if verdict.nominal:
             kind, key = RunKind.MONOTONIC, run_key(schedule.uid, verdict.nominal, RunKind.MONOTONIC)
         else:
-            kind, key = RunKind.SCHEDULED, run_key(schedule.uid, nominal_key(definition.trigger, verdict.fire_us))
+            kind, key = _SCHEDULED, run_key(schedule.uid, nominal_key(definition.trigger, fire_us))
         if key in self.recorded:
             return
-        active = self.table.placement.active(definition.id)
-        overlap = decide_overlap(definition.overlap, active, verdict.queued) if active else OverlapVerdict.RUN
-        outcome, reason = verdict.outcome, verdict.reason
-        if outcome is None and overlap in (OverlapVerdict.SKIP, OverlapVerdict.FULL):
+        table = self.table
+        placement = table.placement
+        active = placement.active(definition.id)
+        overlap = decide_overlap(definition.overlap, active, verdict.queued) if active else _RUN
+        if outcome is None and overlap in _LEFT_OUT:
             outcome = Outcome.SKIPPED
             reason = Reason.OVERLAP if overlap is OverlapVerdict.SKIP else Reason.QUEUE_FULL
         route = route_of(definition)
-        if outcome is None and definition.away is AwayPolicy.SKIP and not self.table.placement.routes.is_present(route):
+        if outcome is None and definition.away is _SKIP and not placement.routes.is_present(route):
             outcome, reason = Outcome.SKIPPED, Reason.HANDLER_AWAY
         row = self.ops.next_claim()
-        # What need not wait is claimed at once, and the row's own number is its first claim: one write, not two.
-        claimed = (
+        slot: Slot | None = None
+        if (
             outcome is None
-            and self.table.open
-            and active < lane_width(definition.overlap)
-            and (definition.misfire.rate_per_s is None or reason != Reason.CATCH_UP)
-            and self.table.placement.take_slot(row, route)
-        )
+            and table.open
+            and (not active or active < lane_width(definition.overlap))
+            and (definition.misfire.rate_per_s is None or reason != _CATCH_UP)
+        ):
+            # What need not wait is claimed at once, and the row's own number is its first claim: one write, not two.
+            slot = placement.take_slot(row, route)
         run = Run(
             row,
             key,
             definition.id,
-            verdict.fire_us,
+            fire_us,
             definition.handler_id,
             definition.method,
-            RunState.DONE if outcome is not None else RunState.LEASED if claimed else RunState.PENDING,
+            _DONE if outcome is not None else _PENDING if slot is None else _LEASED,
             now.utc_us,
             kind,
             outcome,
             reason,
-            attempt=1 if claimed else 0,
-            fence=row if claimed else 0,
-            not_before_us=verdict.not_before_us,
-            finished_us=None if outcome is None else now.utc_us,
-            count=verdict.count,
-            until_us=verdict.until_us,
-            covers=verdict.covers,
-            worker=self.table.placement.worker_of(row) if claimed else "",
+            0 if slot is None else 1,
+            0,
+            0,
+            0 if slot is None else row,
+            verdict.not_before_us,
+            None,
+            None if outcome is None else now.utc_us,
+            verdict.count,
+            verdict.until_us,
+            verdict.covers,
+            None,
+            None,
+            None,
+            "" if slot is None else slot[1].worker,
         )
         runs.append(run)
         if outcome is not None:
             return
-        if overlap is OverlapVerdict.CANCEL:
-            superseded.extend(self.table.placement.lanes[definition.id])
-        self.table.enter(run, definition)
-        if not claimed:
-            self.table.unsettled[row] = None
-            self.table.place(row, now)
+        if overlap is _CANCEL:
+            superseded.extend(placement.lanes[definition.id])
+        table.enter(run, definition)
+        if slot is None:
+            table.unsettled[row] = None
+            table.place(row, now)

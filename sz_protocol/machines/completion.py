@@ -4,6 +4,7 @@ Table: specs/execution.md. RUN-1 a run ends once. RUN-3 retries stay within poli
 """
 
 from random import Random
+from typing import Final
 
 from attrs import evolve
 
@@ -14,6 +15,10 @@ from sz_protocol.kernel.record import record
 from sz_protocol.policy import backoff_us, may_restart, may_retry, success_reason
 from sz_protocol.records import Attempt, Outcome, Reason, Run, RunState
 from sz_protocol.settings import Settings
+
+# Bound once, as in records.py.
+_CANCELLED: Final = Outcome.CANCELLED
+_SUCCEEDED: Final = Outcome.SUCCEEDED
 
 
 @record
@@ -37,12 +42,12 @@ def decide_completion(
 ) -> Completion:
     """A result of the current attempt. What was asked to stop and succeeded all the same has succeeded. A worker stops
     a run of its own accord when it drains, or an exclusive one when it hears nothing of its server (ATT-7, ATT-8)."""
-    if cancelled is None and result.outcome is Outcome.CANCELLED and result.reason in _INTERRUPTIONS:
+    if cancelled is None and result.outcome is _CANCELLED and result.reason in _INTERRUPTIONS:
         return _interrupted(run, definition, result, now_us)
-    if result.outcome is Outcome.SUCCEEDED:
+    if result.outcome is _SUCCEEDED:
         started_us = result.finished_us if result.started_us is None else result.started_us
         reason = success_reason(run, started_us, settings.late_us + definition.spread_us)
-        return Completion(_done(run, result, Outcome.SUCCEEDED, reason), run.attempt)
+        return Completion(_done(run, result, _SUCCEEDED, reason), run.attempt)
     match cancelled:
         case CancelReason.REQUESTED | CancelReason.SUPERSEDED:
             return Completion(_done(run, result, Outcome.CANCELLED, cancelled.value), run.attempt)

@@ -8,6 +8,7 @@ recorded.
 
 from enum import Enum, auto
 from random import Random
+from typing import Final
 
 from attrs import Factory, define, evolve
 
@@ -64,6 +65,11 @@ from sz_protocol.notices import AttemptFailed, Ignored, RunProgressed, RunsRecor
 from sz_protocol.records import Outcome, Run, RunState, Schedule, ScheduleState, bare_definition
 from sz_protocol.settings import Settings
 from sz_protocol.triggers import Unreadable
+
+# Bound once, as in records.py.
+_PENDING: Final = RunState.PENDING
+_LEASED: Final = RunState.LEASED
+_DONE: Final = RunState.DONE
 
 
 class ExecutionState(Enum):
@@ -245,7 +251,7 @@ class Execution:
                 for run in runs:
                     if run.outcome is None and run.row in self.table.runs:
                         self.table.bound(run, now)
-                        if run.state is RunState.PENDING:
+                        if run.state is _PENDING:
                             self.stopping.settle(run.row, now)
                 effects += self._start(runs, now)
                 return [*effects, Publish(RunsRecorded(runs))]
@@ -261,25 +267,27 @@ class Execution:
                 settled = tuple((c.run.row, c.expected) for c in completions if c.run.worker)
                 if settled:
                     self.outbox.append(ResultsSettled(settled))
+                stopping, asked = self.stopping, self.stopping.asked
                 for completion in completions:
-                    if completion.run.state is RunState.DONE:
-                        if self.stopping.asked:
-                            effects += self.stopping.told(completion.run)
-                    elif completion.run.row in self.table.runs:
-                        self.stopping.settle(completion.run.row, now)
+                    run = completion.run
+                    if run.state is _DONE:
+                        if asked:
+                            effects += stopping.told(run)
+                    elif run.row in self.table.runs:
+                        stopping.settle(run.row, now)
                 return effects
 
     def _start(self, runs: tuple[Run, ...], now: Now) -> list[Effect]:
         """Hand over what is claimed durably. Time has passed since the decision: each run is checked alone."""
-        table = self.table
+        table, running = self.table, self.state is ExecutionState.RUNNING
         starts: dict[str, list[StartRun]] = {}
         revoked: list[Completion] = []
         for claimed in runs:
-            if table.runs.get(claimed.row) is not claimed or claimed.state is not RunState.LEASED:
+            if table.runs.get(claimed.row) is not claimed or claimed.state is not _LEASED:
                 continue
             if claimed.row in table.doomed:
                 self.stopping.settle(claimed.row, now)
-            elif self.state is ExecutionState.RUNNING:
+            elif running:
                 starts.setdefault(claimed.worker, []).append(table.begin(claimed, now))
             else:
                 revoked.append(decide_revoke(claimed))
@@ -357,14 +365,16 @@ class Execution:
     def _on_results(self, results: tuple[RunResult, ...], now: Now) -> list[Effect]:
         completions: list[Completion] = []
         effects: list[Effect] = []
+        runs, executing, definitions = self.table.runs, self.table.executing, self.table.definitions
         for result in results:
-            run = self.table.runs.get(result.row)
-            if run is None or run.attempt != result.attempt or result.row not in self.table.executing:
+            row = result.row
+            run = runs.get(row)
+            if run is None or run.attempt != result.attempt or row not in executing:
                 effects.append(self._ignore(result, now))
                 continue
-            cancelled = self.table.executing[result.row]
-            definition = self.table.definitions[result.row]
-            completion = decide_completion(run, definition, result, cancelled, self.settings, self.rng, now.utc_us)
+            completion = decide_completion(
+                run, definitions[row], result, executing[row], self.settings, self.rng, now.utc_us
+            )
             completions.append(completion)
             if completion.attempt is not None:
                 effects.append(_attempt_notice(completion))

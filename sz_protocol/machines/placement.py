@@ -94,19 +94,20 @@ class Placement:
 
     def place(self, row: int, route: Route) -> bool:
         """Give a run whose turn it is a slot (True), or file it where it has to wait for one."""
-        if self.take_slot(row, route):
+        if self.take_slot(row, route) is not None:
             return True
         self.pools.wait(route, self._file(row), row)
         return False
 
-    def take_slot(self, row: int, route: Route) -> bool:
-        """Take a slot for a run of this route, if there is one and nobody waits for it already."""
-        assert row not in self.slots, "PLACE-2: one run, one slot"
+    def take_slot(self, row: int, route: Route) -> Slot | None:
+        """Take a slot for a run of this route, if there is one and nobody waits for it already; None if not."""
+        slots = self.slots
+        assert row not in slots, "PLACE-2: one run, one slot"
         found = self.pools.find(route)
         if found is None:
-            return False
-        self.slots[row] = self.pools.take(*found)
-        return True
+            return None
+        slots[row] = slot = self.pools.take(*found)
+        return slot
 
     def take_queued(self, limit: int) -> list[int]:
         """Rows from the lines of all pools that can have a slot now, at most `limit`; they hold it from here on."""

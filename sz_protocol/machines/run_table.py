@@ -6,6 +6,7 @@ way: nothing is decided about a run whose last decision the store has not answer
 
 from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
+from typing import Final
 
 from attrs import Factory, define
 
@@ -21,6 +22,10 @@ from sz_protocol.policy import lane_width
 from sz_protocol.records import Reason, Run, RunState
 from sz_protocol.routing import route_of, worker_pool
 from sz_protocol.triggers import Unreadable
+
+# Bound once, as in records.py.
+_DONE: Final = RunState.DONE
+_AT_MOST_ONCE: Final = Semantics.AT_MOST_ONCE
 
 STRENGTH = {
     None: 0,
@@ -87,8 +92,10 @@ class RunTable:
         """A run that is about to be stored for the first time: claimed with that where it need not wait, one write and
         not two; the row's own number is its first claim. Else it is placed where it waits."""
         definition = self.definitions[run.row]
-        if self.open and self.placement.has_turn(run) and self.placement.take_slot(run.row, route_of(definition)):
-            self.runs[run.row] = run = run.leased(1, run.row, self.placement.worker_of(run.row))
+        turn = self.open and self.placement.has_turn(run)
+        slot = self.placement.take_slot(run.row, route_of(definition)) if turn else None
+        if slot is not None:
+            self.runs[run.row] = run = run.leased(1, run.row, slot[1].worker)
         else:
             self.unsettled[run.row] = None
             self.place(run.row, now)
@@ -136,7 +143,7 @@ class RunTable:
         What they came to is on its way to the store."""
         for completion in completions:
             run = completion.run
-            if run.state is RunState.DONE:
+            if run.state is _DONE:
                 self.drop(run, now)
                 continue
             self.executing.pop(run.row, None)
@@ -211,7 +218,7 @@ class RunTable:
             run.fence,
             deadline_us,
             definition.labels,
-            definition.semantics is Semantics.AT_MOST_ONCE,
+            definition.semantics is _AT_MOST_ONCE,
             definition.exclusive,
         )
 

@@ -13,7 +13,7 @@ from sz_protocol.kernel.moves import Moves, allows, as_markdown, move
 from sz_protocol.kernel.now import Now, WakeReason, Wakeup, earliest
 from sz_protocol.kernel.write_gate import WriteGate
 from sz_protocol.ops import Ops
-from sz_protocol.records import CLAIMS_PER_TERM, Outcome, Run, RunKind, run_key
+from sz_protocol.records import CLAIMS_PER_TERM, Run, RunKind, run_key
 
 
 class Lamp(Enum):
