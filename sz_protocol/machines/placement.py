@@ -19,9 +19,10 @@ from sz_protocol.routing import Route, Routes
 
 @define
 class Placement:
-    """`lanes` lists the active runs of each schedule, oldest first: the first `widths[schedule]` of them may execute,
-    the others wait. A run between two attempts keeps its place in its lane. `filed` holds the rows that wait in
-    `delayed` or in a line of `pools`, each with its ticket there; an entry with another ticket is void."""
+    """`lanes` lists the active runs of each schedule, oldest first: the first of them may execute, `widths[schedule]`
+    of them where that is there, and the others wait. A run between two attempts keeps its place in its lane. `filed`
+    holds the rows that wait in `delayed` or in a line of `pools`, each with its ticket there; an entry with another
+    ticket is void."""
 
     lanes: dict[str, list[int]] = Factory(dict)
     widths: dict[str, int] = Factory(dict)
@@ -49,27 +50,38 @@ class Placement:
 
     def enter(self, run: Run, width: int) -> None:
         """Join the lane of the run's schedule, at its end. The newest definition says how wide the lane is."""
-        if run.schedule_id:
-            self.lanes.setdefault(run.schedule_id, []).append(run.row)
-            self.widths[run.schedule_id] = width
+        schedule_id = run.schedule_id
+        if not schedule_id:
+            return
+        lane = self.lanes.get(schedule_id)
+        if lane is None:
+            self.lanes[schedule_id] = [run.row]
+        else:
+            lane.append(run.row)
+        if width != 1 or schedule_id in self.widths:
+            self.widths[schedule_id] = width
 
     def leave(self, run: Run) -> list[int]:
         """Leave the lane for good; the rows whose turn it may be now."""
-        lane = self.lanes.get(run.schedule_id)
+        schedule_id = run.schedule_id
+        lane = self.lanes.get(schedule_id)
         if lane is None or run.row not in lane:
             return []
         lane.remove(run.row)
         if not lane:
-            del self.lanes[run.schedule_id], self.widths[run.schedule_id]
+            del self.lanes[schedule_id]
+            if self.widths:
+                self.widths.pop(schedule_id, None)
             return []
-        return [row for row in lane[: self.widths[run.schedule_id]] if row not in self.filed and row not in self.slots]
+        width = self.widths.get(schedule_id, 1)
+        return [row for row in lane[:width] if row not in self.filed and row not in self.slots]
 
     def has_turn(self, run: Run) -> bool:
         """Whether its lane lets the run go forward, and it has not done so yet (PLACE-1, PLACE-4)."""
         if run.row in self.filed or run.row in self.slots:
             return False
         lane = self.lanes.get(run.schedule_id)
-        return lane is None or lane[0] == run.row or run.row in lane[: self.widths[run.schedule_id]]
+        return lane is None or lane[0] == run.row or run.row in lane[: self.widths.get(run.schedule_id, 1)]
 
     # --- waiting ----------------------------------------------------------------------------------------------
 
@@ -135,7 +147,8 @@ class Placement:
 
     def free(self, row: int) -> None:
         """The row waits nowhere any more, and gives back the slot that it holds, if it holds one."""
-        self.filed.pop(row, None)
+        if self.filed:
+            self.filed.pop(row, None)
         slot = self.slots.pop(row, None)
         if slot is not None:
             self.pools.release(slot)

@@ -9,7 +9,6 @@ time that was stored under other zone data fires nothing: it is computed anew fi
 """
 
 from enum import Enum, auto
-from heapq import heappop, heappush
 
 from attrs import Factory, define
 
@@ -35,6 +34,7 @@ from sz_protocol.kernel.moves import Moves, allows, move
 from sz_protocol.kernel.now import Now, WakeReason, Wakeup
 from sz_protocol.kernel.record import record
 from sz_protocol.machines.backlog import decide_backlog, rules_at
+from sz_protocol.machines.due_queue import DueQueue
 from sz_protocol.notices import Ignored
 from sz_protocol.ops import Ops
 from sz_protocol.policy import Passed, Verdict, decide_misfire, never_misfires, no_such_method, spread_offset
@@ -84,7 +84,7 @@ class Scheduling:
     state: SchedulingState = SchedulingState.IDLE
     routes: Routes | None = None
     paged: dict[str, Paged] = Factory(dict)
-    heap: list[tuple[int, str]] = Factory(list)
+    due: DueQueue = Factory(DueQueue)
     position: tuple[int, str] = (-1, "")
     """Every ACTIVE schedule at or before this place in (due, id) order is in memory, unless it is being read."""
     target_us: int = -1
@@ -139,7 +139,7 @@ class Scheduling:
         self._trim()
         if not now.trusted:
             return None
-        due_us = self.heap[0][0] if self.heap else None
+        due_us = self.due.instants[0] if self.due.instants else None
         if self._wants_page(now) or (due_us is not None and due_us <= now.utc_us):
             return Wakeup(now.mono_us, WakeReason.BACKLOG)
         page_us = self.target_us - self.settings.horizon_us // 2
@@ -183,15 +183,16 @@ class Scheduling:
         """Decide due schedules until the slice is full; the rest stays a backlog, strictly smaller."""
         firings: list[Firing] = []
         room = self.settings.slice_instants
-        heap = self.heap
-        while heap and heap[0][0] <= now.utc_us and room > 0:
-            due_us, schedule_id = heappop(heap)
-            paged = self.paged.get(schedule_id)
+        due, instants, everyone = self.due, self.due.instants, self.paged
+        while instants and instants[0] <= now.utc_us and room > 0:
+            due_us, schedule_id = due.first()
+            due.drop_first()
+            paged = everyone.get(schedule_id)
             if paged is None or paged.due_us != due_us:
                 continue
             firing = self._decide(paged, now)
             if firing is None:
-                del self.paged[schedule_id]
+                del everyone[schedule_id]
                 room -= 1
                 continue
             room -= len(firing.verdicts)
@@ -237,11 +238,11 @@ class Scheduling:
 
     def _advance(self, paged: Paged, firing: Firing) -> None:
         assert firing.cursor_us > paged.cursor_us, "SCHED-1: cursor regressed"
-        schedule_id = paged.schedule.id
+        schedule_id = paged.schedule.definition.id
         due_us = firing.next_due_us
         if due_us is not None and self._within_reach(due_us, schedule_id):
             self.paged[schedule_id] = Paged(paged.schedule, firing.cursor_us, due_us, paged.spread_us)
-            heappush(self.heap, (due_us, schedule_id))
+            self.due.push(due_us, schedule_id)
         else:
             del self.paged[schedule_id]
 
@@ -310,7 +311,7 @@ class Scheduling:
             # SCHED-8: stored under other zone data. To be brought right first, wherever its due time really lies.
             due_us = UNSETTLED_US
         self.paged[schedule.id] = Paged(schedule, schedule.cursor_us, due_us, spread_us)
-        heappush(self.heap, (due_us, schedule.id))
+        self.due.push(due_us, schedule.id)
 
     # --- the store's troubles ---------------------------------------------------------------------------------
 
@@ -336,13 +337,14 @@ class Scheduling:
         return [Read(op, SchedulesById(ids))]
 
     def _trim(self) -> None:
-        """Drop heap entries whose schedule moved on, so that the top tells the truth."""
-        heap = self.heap
-        while heap:
-            paged = self.paged.get(heap[0][1])
-            if paged is not None and paged.due_us == heap[0][0]:
+        """Drop entries whose schedule moved on, so that the first tells the truth."""
+        due = self.due
+        while due:
+            due_us, schedule_id = due.first()
+            paged = self.paged.get(schedule_id)
+            if paged is not None and paged.due_us == due_us:
                 return
-            heappop(heap)
+            due.drop_first()
 
 
 def _is_next(schedule: Schedule, fire_us: int) -> bool:

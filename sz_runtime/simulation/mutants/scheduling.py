@@ -1,6 +1,5 @@
 """Bugs of scheduling, timekeeping and the catalog."""
 
-from heapq import heappush
 from typing import Any
 
 from attrs import evolve
@@ -44,7 +43,7 @@ def _refire_after_step_back(original: Any) -> Any:
                     self.paged[schedule_id] = Paged(
                         paged.schedule, paged.cursor_us, again + paged.spread_us, paged.spread_us
                     )
-                    heappush(self.heap, (again + paged.spread_us, schedule_id))
+                    self.due.push(again + paged.spread_us, schedule_id)
         return original(self, now)
 
     return on_woke
