@@ -8,7 +8,7 @@ from typing import Final
 
 from attrs import evolve
 
-from sz_protocol.definition import Definition, Semantics
+from sz_protocol.definition import Definition, OverlapPolicy, Semantics
 from sz_protocol.kernel.effects import CancelReason
 from sz_protocol.kernel.events import RunResult
 from sz_protocol.kernel.record import record
@@ -19,6 +19,23 @@ from sz_protocol.settings import Settings
 # Bound once, as in records.py.
 _CANCELLED: Final = Outcome.CANCELLED
 _SUCCEEDED: Final = Outcome.SUCCEEDED
+
+STRENGTH = {
+    None: 0,
+    CancelReason.SHUTDOWN: 1,
+    CancelReason.CUT_OFF: 1,
+    CancelReason.TIMEOUT: 1,
+    CancelReason.DEADLINE: 2,
+    CancelReason.SUPERSEDED: 3,
+    CancelReason.REQUESTED: 4,
+}
+"""A stronger reason replaces a weaker one: after those of strength 1 another attempt may follow, after the others
+none."""
+
+
+def stronger(before: CancelReason | None, reason: CancelReason | None) -> CancelReason | None:
+    """Which of two reasons to stop a run counts: the first one, unless the other is stronger."""
+    return reason if STRENGTH[reason] > STRENGTH[before] else before
 
 
 @record
@@ -40,10 +57,12 @@ def decide_completion(
     rng: Random,
     now_us: int,
 ) -> Completion:
-    """A result of the current attempt. What was asked to stop and succeeded all the same has succeeded. A worker stops
-    a run of its own accord when it drains, or an exclusive one when it hears nothing of its server (ATT-7, ATT-8)."""
-    if cancelled is None and result.outcome is _CANCELLED and result.reason in _INTERRUPTIONS:
-        return _interrupted(run, definition, result, now_us)
+    """A result of the current attempt. What was asked to stop and succeeded all the same has succeeded. What was not
+    asked in this life may have been asked all the same: by an earlier life of the node, or by its worker, which stops a
+    run of its own accord when it drains, or an exclusive one when it hears nothing of its server (ATT-7, ATT-8). The
+    result says it."""
+    if result.outcome is _CANCELLED:
+        cancelled = stronger(cancelled, _asked_elsewhere(definition, result))
     if result.outcome is _SUCCEEDED:
         started_us = result.finished_us if result.started_us is None else result.started_us
         reason = success_reason(run, started_us, settings.late_us + definition.spread_us)
@@ -54,7 +73,7 @@ def decide_completion(
         case CancelReason.DEADLINE:
             return Completion(_done(run, result, Outcome.FAILED, Reason.DEADLINE), run.attempt)
         case CancelReason.SHUTDOWN | CancelReason.CUT_OFF:
-            return _interrupted(run, definition, result, now_us)
+            return _interrupted(run, definition, result, Reason(cancelled.value), now_us)
         case CancelReason.TIMEOUT:
             reason = Reason.TIMEOUT
         case None:
@@ -115,13 +134,21 @@ def decide_revoke(run: Run, not_before_us: int | None = None) -> Completion:
 _FAILURES = frozenset(
     {Reason.ERROR, Reason.UNSTORABLE, Reason.UNKNOWN_METHOD, Reason.INVALID_PARAMS, Reason.TIMEOUT, Reason.DEADLINE}
 )
-_INTERRUPTIONS = frozenset({Reason.SHUTDOWN, Reason.CUT_OFF})
+_ASKED: Final[dict[str, CancelReason]] = {reason.value: reason for reason in CancelReason}
 
 
-def _interrupted(run: Run, definition: Definition, result: RunResult, now_us: int) -> Completion:
+def _asked_elsewhere(definition: Definition, result: RunResult) -> CancelReason | None:
+    """Why it was stopped, as the result has it. A server that does not know a run says `superseded` too; only where a
+    newer run takes the place of an older one does that end a run for good."""
+    reason = _ASKED.get(result.reason)
+    if reason is CancelReason.SUPERSEDED and definition.overlap.policy is not OverlapPolicy.CANCEL_RUNNING:
+        return CancelReason.CUT_OFF
+    return reason
+
+
+def _interrupted(run: Run, definition: Definition, result: RunResult, reason: Reason, now_us: int) -> Completion:
     """Stopped by a shutdown, or because its worker was cut off: done for good when at most once is promised, else to be
     repeated."""
-    reason = Reason.CUT_OFF if result.reason == Reason.CUT_OFF else Reason.SHUTDOWN
     if definition.semantics is Semantics.AT_MOST_ONCE:
         return Completion(_done(run, result, Outcome.CANCELLED, reason), run.attempt)
     again = evolve(run, state=RunState.PENDING, not_before_us=now_us)

@@ -15,7 +15,7 @@ from sz_protocol.kernel.effects import CancelReason, StartRun
 from sz_protocol.kernel.events import MethodInfo
 from sz_protocol.kernel.now import SECOND_US, Now
 from sz_protocol.kernel.record import record
-from sz_protocol.machines.completion import Completion
+from sz_protocol.machines.completion import Completion, stronger
 from sz_protocol.machines.placement import Placement
 from sz_protocol.machines.pools import Slot
 from sz_protocol.policy import lane_width
@@ -26,18 +26,6 @@ from sz_protocol.triggers import Unreadable
 # Bound once, as in records.py.
 _DONE: Final = RunState.DONE
 _AT_MOST_ONCE: Final = Semantics.AT_MOST_ONCE
-
-STRENGTH = {
-    None: 0,
-    CancelReason.SHUTDOWN: 1,
-    CancelReason.CUT_OFF: 1,
-    CancelReason.TIMEOUT: 1,
-    CancelReason.DEADLINE: 2,
-    CancelReason.SUPERSEDED: 3,
-    CancelReason.REQUESTED: 4,
-}
-"""A stronger reason replaces a weaker one: after the two weakest another attempt may follow, after the others none."""
-
 
 Deadline = tuple[int, int, int, str]
 """(When, on the monotonic clock, row, claim, why to stop it.) Two of one claim may fall on one instant: so all of it
@@ -248,8 +236,7 @@ class RunTable:
         """Note why an execution has to stop, and when it will be given up; False when it was asked before, where only
         the stronger reason stays."""
         before = self.executing[run.row]
-        if STRENGTH[reason] > STRENGTH[before]:
-            self.executing[run.row] = reason
+        self.executing[run.row] = stronger(before, reason)
         if before is not None:
             return False
         heappush(self.deadlines, (now.mono_us + grace_us, run.row, run.fence, GRACE_OVER))

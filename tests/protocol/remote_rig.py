@@ -153,10 +153,9 @@ class Remote:
     def report(self, run: DispatchedRun, outcome: Outcome = Outcome.SUCCEEDED, **more: Any) -> list[Any]:
         """It ended."""
         now_us = self.bench.now.utc_us
-        fields: dict[str, Any] = {"started_us": now_us, "finished_us": now_us, "fence": run.fence, **more}
-        report = RunReport(
-            run.row, run.attempt, run.delivery, incarnation=self.incarnation, outcome=outcome, reason="", **fields
-        )
+        times = {"started_us": now_us, "finished_us": now_us}
+        fields: dict[str, Any] = {**times, "fence": run.fence, "reason": "", **more}
+        report = RunReport(run.row, run.attempt, run.delivery, incarnation=self.incarnation, outcome=outcome, **fields)
         self.ended += 1
         return self.say(Results(self.session, self.grant(), (report,)))
 

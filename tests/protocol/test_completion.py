@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from sz_protocol.definition import Retry, Semantics
+from sz_protocol.definition import Overlap, OverlapPolicy, Retry, Semantics
 from sz_protocol.kernel.effects import CancelReason
 from sz_protocol.kernel.events import RunResult
 from sz_protocol.kernel.now import SECOND_US
@@ -77,6 +77,29 @@ def test_run_3_what_was_asked_to_stop_for_good_is_not_tried_again(
     asked: CancelReason, outcome: Outcome, reason: str
 ) -> None:
     assert told(decide(result(CANCELLED), asked, retry=THRICE)) == (RunState.DONE, outcome, reason)
+
+
+@pytest.mark.parametrize("asked", [None, CancelReason.TIMEOUT])
+@pytest.mark.parametrize(
+    ("word", "outcome"), [("requested", CANCELLED), ("superseded", CANCELLED), ("deadline", FAILED)]
+)
+def test_run_3_what_an_earlier_life_asked_to_stop_for_good_is_not_tried_again(
+    word: str, outcome: Outcome, asked: CancelReason | None
+) -> None:
+    made = decide(result(CANCELLED, word), asked, retry=THRICE, overlap=Overlap(OverlapPolicy.CANCEL_RUNNING))
+    assert told(made) == (RunState.DONE, outcome, word)
+
+
+def test_the_word_of_a_worker_does_not_replace_a_stronger_reason() -> None:
+    assert told(decide(result(CANCELLED, "timeout"), CancelReason.REQUESTED)) == (RunState.DONE, CANCELLED, "requested")
+    assert decide(result(CANCELLED, "timeout"), retry=THRICE).run.failures == 1
+
+
+def test_what_a_server_that_does_not_know_it_stopped_is_repeated_unless_at_most_once_is_promised() -> None:
+    again = decide(result(CANCELLED, "superseded"))
+    assert (again.run.state, again.run.failures) == (RunState.PENDING, 0)
+    once = decide(result(CANCELLED, "superseded"), semantics=Semantics.AT_MOST_ONCE)
+    assert told(once) == (RunState.DONE, CANCELLED, Reason.CUT_OFF)
 
 
 @pytest.mark.parametrize(

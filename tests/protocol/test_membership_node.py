@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import pytest
 from attrs import evolve
 
 from sz_protocol.commands import Apply, Cancel, Done, Refusal, RunNow
-from sz_protocol.definition import AwayPolicy, Overlap, OverlapPolicy, Semantics
+from sz_protocol.definition import AwayPolicy, Overlap, OverlapPolicy, Retry, Semantics
 from sz_protocol.kernel.effects import CancelReason, Write
 from sz_protocol.kernel.events import FailReason, HandlersChanged, MethodInfo, Woke
 from sz_protocol.messages import Ack, AckCode, DispatchedRun, OfferedMethod, RefuseCode, RejectCode
@@ -327,6 +328,21 @@ def test_a_remote_run_is_stopped_on_demand() -> None:
     bench.settle()
     assert isinstance(bench.replies[request], Done)
     assert bench.store.outcomes()[0] == (10, Outcome.CANCELLED, "requested")
+
+
+@pytest.mark.parametrize("unacked", [False, True], ids=["it stops after the restart", "its result waits"])
+def test_run_3_memb_6_a_run_that_a_person_stopped_before_a_restart_is_not_tried_again_after_it(unacked: bool) -> None:
+    """The server dies between its Stop and the result (as in seed 1612, where a newer run had taken its place)."""
+    bench, handler, run = executing(retry=Retry(3))
+    bench.command(Cancel(run.run_id))
+    assert [stop.reason for stop in handler.stops()] == [CancelReason.REQUESTED]
+    again = bench.crash().start()
+    handler = Remote(again).join(**{"unacked" if unacked else "executing": (held(run),)})
+    again.settle()
+    handler.report(run, Outcome.CANCELLED, reason="requested")
+    again.settle()
+    assert again.store.outcomes()[0] == (10, Outcome.CANCELLED, "requested")
+    assert handler.acks() == [Ack(run.row, 1, AckCode.OK)]
 
 
 def test_a_remote_run_that_was_not_sent_yet_is_stopped_on_demand() -> None:
