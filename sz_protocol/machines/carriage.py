@@ -179,6 +179,7 @@ class Carriage:
             elif lease.state is LeaseState.SENT and same_life:
                 # Not begun; and since this life let go of the session in which it was sent, it never will be.
                 lease.move(session.hello)
+                self.leases.wait_for_credit((lease,), now)
                 queued.append(lease)
             elif lease.state is LeaseState.QUEUED:
                 queued.append(lease)
@@ -190,7 +191,7 @@ class Carriage:
                 if lease.exclusive:
                     self.leases.orphan(lease, old_until_us)
             vanished = [lease for lease in vanished if not lease.exclusive]
-        self._queue_again(worker, queued, before, now)
+        self._queue_again(worker, queued, before)
         self.vanish(worker, vanished, f"handler {worker.id!r} came back without it")
         for held in session.executing:
             if (held.row, held.attempt) in session.listed:
@@ -198,7 +199,7 @@ class Carriage:
         session.listed, session.executing = {}, ()
         return effects
 
-    def _queue_again(self, worker: Worker, queued: list[Lease], before: Hello | None, now: Now) -> None:
+    def _queue_again(self, worker: Worker, queued: list[Lease], before: Hello | None) -> None:
         """What was not begun is sent again, before anything newer; unless it is to be stopped, or this is no longer who
         was to execute it (ROUTE-1)."""
         hello = worker.hello
@@ -212,7 +213,6 @@ class Carriage:
             (again if fits and lease.stop is None else back).append(lease)
         worker.unsent.clear()
         worker.unsent.extend(again)
-        self.leases.wait_for_credit(again, now)
         self._return(worker, back, "it was not begun")
 
     # --- messages ---------------------------------------------------------------------------------------------

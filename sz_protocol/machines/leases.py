@@ -82,7 +82,8 @@ MOVES: Moves[LeaseState] = {
 @define(eq=False)
 class Lease:
     """One attempt of one run with one worker. `first` and `delivery` are the numbers of its first and its latest
-    hand-over (0: none in this life), `since_us` (UTC) is when it was first sent (0: nobody knows)."""
+    hand-over (0: none in this life), `since_us` (UTC) is when it was first sent (0: nobody knows). `due_us` is when it
+    is looked at again if it still is in its state then, `stop_due_us` when it is asked to stop again (0: never)."""
 
     worker: str
     row: int
@@ -96,7 +97,9 @@ class Lease:
     first: int = 0
     delivery: int = 0
     since_us: int = 0
+    due_us: int = 0
     stop: CancelReason | None = None
+    stop_due_us: int = 0
     note: str = ""
     percent: int | None = None
 
@@ -135,8 +138,9 @@ class Lease:
 
 @define
 class Leases:
-    """Every lease by its key, and what has to be said again while no answer comes. `settled` remembers the fences of
-    what was settled lately, in two generations, so that it stays bounded."""
+    """Every lease by its key, and what has to be said again while no answer comes: an entry with another time than its
+    lease has is void, so that each is looked at once, however often it changed its state meanwhile. `settled` remembers
+    the fences of what was settled lately, in two generations, so that it stays bounded."""
 
     redeliver_us: int
     patience_us: int
@@ -208,31 +212,45 @@ class Leases:
 
     def look_again(self, leases: Iterable[Lease], now: Now) -> None:
         """Look again later whether they were answered."""
-        self.unanswered.append((now.mono_us + self.redeliver_us, tuple(leases)))
+        due_us, unanswered = now.mono_us + self.redeliver_us, tuple(leases)
+        for lease in unanswered:
+            lease.due_us = due_us
+        self.unanswered.append((due_us, unanswered))
 
     def ask_to_stop(self, lease: Lease, now: Now) -> None:
         """Look again later whether it has ended."""
-        self.stops.append((now.mono_us + self.redeliver_us, lease))
+        lease.stop_due_us = now.mono_us + self.redeliver_us
+        self.stops.append((lease.stop_due_us, lease))
 
     def wait_for_credit(self, leases: Iterable[Lease], now: Now) -> None:
         """Look again later whether they could be sent."""
-        self.waiting.extend((now.mono_us + self.patience_us, lease) for lease in leases)
+        due_us = now.mono_us + self.patience_us
+        for lease in leases:
+            lease.due_us = due_us
+            self.waiting.append((due_us, lease))
+
+    def _falls_due(self, lease: Lease, state: LeaseState, due_us: int) -> bool:
+        """Whether this is what is looked at now, and not an entry of an earlier time in the same state."""
+        if lease.state is not state or lease.due_us != due_us or not self.lives(lease):
+            return False
+        lease.due_us = 0
+        return True
 
     def pop_unanswered(self, now: Now) -> list[Lease]:
         """What was sent long enough ago and not answered."""
         found: list[Lease] = []
         while self.unanswered and self.unanswered[0][0] <= now.mono_us:
-            found += [
-                lease for lease in self.unanswered.popleft()[1] if lease.state is LeaseState.SENT and self.lives(lease)
-            ]
+            due_us, sent = self.unanswered.popleft()
+            found += [lease for lease in sent if self._falls_due(lease, LeaseState.SENT, due_us)]
         return found
 
     def pop_stops(self, now: Now) -> list[Lease]:
         """What was asked to stop long enough ago and has not ended."""
         found: list[Lease] = []
         while self.stops and self.stops[0][0] <= now.mono_us:
-            lease = self.stops.popleft()[1]
-            if lease.state is not LeaseState.REPORTED and self.lives(lease):
+            due_us, lease = self.stops.popleft()
+            if lease.state is not LeaseState.REPORTED and lease.stop_due_us == due_us and self.lives(lease):
+                lease.stop_due_us = 0
                 found.append(lease)
         return found
 
@@ -240,22 +258,23 @@ class Leases:
         """What has waited for credit long enough."""
         found: list[Lease] = []
         while self.waiting and self.waiting[0][0] <= now.mono_us:
-            lease = self.waiting.popleft()[1]
-            if lease.state is LeaseState.QUEUED and self.lives(lease):
+            due_us, lease = self.waiting.popleft()
+            if self._falls_due(lease, LeaseState.QUEUED, due_us):
                 found.append(lease)
         return found
 
     def orphan(self, lease: Lease, until_us: int) -> None:
         """Its old life has it until then."""
         lease.move(Replaced())
+        lease.due_us = until_us
         heappush(self.orphans, (until_us, lease.fence, lease))
 
     def pop_orphans(self, now: Now) -> list[Lease]:
         """What no old life can be executing any more."""
         found: list[Lease] = []
         while self.orphans and self.orphans[0][0] <= now.mono_us:
-            lease = heappop(self.orphans)[2]
-            if lease.state is LeaseState.ORPHANED and self.lives(lease):
+            due_us, _, lease = heappop(self.orphans)
+            if self._falls_due(lease, LeaseState.ORPHANED, due_us):
                 found.append(lease)
         return found
 

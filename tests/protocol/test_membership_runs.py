@@ -5,7 +5,15 @@ from attrs import evolve
 
 from sz_protocol.commands import ListHandlers, RunNote
 from sz_protocol.kernel.effects import CancelReason
-from sz_protocol.kernel.events import Commanded, LeasedRun, ResultsSettled, RunsFinished, StopAssigned, StopRequested
+from sz_protocol.kernel.events import (
+    Commanded,
+    LeasedRun,
+    ResultsSettled,
+    RunsFinished,
+    StopAssigned,
+    StopRequested,
+    Woke,
+)
 from sz_protocol.kernel.now import SECOND_US
 from sz_protocol.machines.leases import BATCH, weigh
 from sz_protocol.messages import (
@@ -167,6 +175,35 @@ def test_memb_5_a_run_that_waits_too_long_for_credit_comes_back() -> None:
     assert desk.ends() == {(2, 1): "returned"}
 
 
+def test_memb_5_a_run_that_waited_for_credit_in_two_sessions_comes_back_once_when_the_server_stood_still() -> None:
+    """As in seed 2713: both waits were over at once."""
+    desk = Desk()
+    handler = Remote(desk)
+    for _ in range(2):
+        handler.hello()
+        handler.beat(granted=0)
+        if not desk.rows:
+            desk.assign("h")
+        desk.advance(1)
+    desk.pass_us(30 * SECOND_US)
+    desk.give(Woke())
+    assert desk.ends() == {(1, 1): "returned"}
+
+
+def test_memb_5_a_run_that_a_new_session_did_not_begin_waits_the_whole_time_again() -> None:
+    desk = Desk()
+    handler, _ = sent(desk)
+    desk.advance(3)
+    handler.hello()
+    for _ in range(9):
+        handler.beat(granted=0)
+        desk.advance(1)
+    assert not desk.ends()
+    handler.beat(granted=0)
+    desk.advance(1)
+    assert desk.ends() == {(1, 1): "returned"}
+
+
 def test_memb_5_a_run_whose_time_is_over_before_it_could_be_sent_comes_back() -> None:
     desk = Desk()
     handler = Remote(desk)
@@ -206,6 +243,20 @@ def test_memb_7_a_dispatch_that_is_not_answered_is_repeated_under_a_higher_deliv
     handler.accept(runs[1])
     handler.beat_for(10)
     assert len(handler.runs) == 3, "an answer to an earlier delivery is as good"
+
+
+def test_memb_7_what_was_sent_in_two_sessions_is_repeated_once_at_a_time() -> None:
+    desk = Desk()
+    handler, _ = sent(desk)
+    desk.advance(1)
+    handler.join()
+    assert len(handler.runs) == 2
+    desk.pass_us(30 * SECOND_US)
+    desk.give(Woke())
+    handler.take()
+    assert len(handler.runs) == 3
+    handler.beat_for(4)
+    assert len(handler.runs) == 5
 
 
 @pytest.mark.parametrize("end", ["report", "refuse"])
@@ -451,6 +502,17 @@ def test_a_stop_that_could_not_be_heard_is_said_in_the_next_session() -> None:
     assert handler.stops()[-1] == Stop(handler.session, 1, 1, CancelReason.TIMEOUT)
 
 
+def test_a_stop_that_was_said_in_two_sessions_is_repeated_once_at_a_time() -> None:
+    desk = Desk()
+    handler, (run,) = sent(desk)
+    handler.accept(run)
+    desk.give(StopAssigned("h", 1, 1, CancelReason.TIMEOUT))
+    handler.join(executing=(held(run),))
+    assert len(handler.stops()) == 2
+    handler.beat_for(4)
+    assert len(handler.stops()) == 4
+
+
 def test_a_run_to_be_stopped_that_a_new_session_of_the_same_life_does_not_list_comes_back() -> None:
     desk = Desk()
     handler, _ = sent(desk)
@@ -576,6 +638,23 @@ def test_memb_9_an_exclusive_run_is_given_up_only_when_the_old_life_cannot_be_ex
     desk.advance(3.9)
     assert not desk.ends()
     desk.advance(0.1)
+    assert desk.ends() == {(1, 1): "vanished"}
+
+
+def test_memb_9_an_exclusive_run_whose_life_came_back_has_the_lease_of_its_last_word_not_of_an_earlier_one() -> None:
+    """Two processes have one name: the one that executes the run is replaced, comes back, and is replaced again."""
+    desk = Desk()
+    first, (run,) = sent(desk, exclusive=True)
+    first.accept(run)
+    desk.advance(3)
+    Remote(desk, incarnation=2, address=b"h2").join().bye()
+    desk.advance(1)
+    first.join(executing=(held(run),))
+    desk.advance(3)
+    third = Remote(desk, incarnation=3, address=b"h3").join()
+    third.beat_for(6)
+    assert not desk.ends(), "its lease of 10 s began again when it came back, 6 s before"
+    third.beat_for(1)
     assert desk.ends() == {(1, 1): "vanished"}
 
 
