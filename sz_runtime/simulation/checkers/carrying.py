@@ -188,18 +188,17 @@ class Carrying(Checker):
                 self.report.add("ExclusiveEndsInTime", record, f"{life[0]} is lost, and still executes {what}")
 
     def _judge_place(self, record: HandlerSeen) -> None:
-        """MEMB-2: who is heard keeps his place."""
+        """MEMB-2: who is heard keeps his place. Each server has places of its own: two lives of one name may well be
+        registered at two servers, the one cut off from the other."""
         fleet, settings = self.oracle.fleet, self.oracle.plan.settings
-        joined = fleet.joined.get(record.handler_id, [])
-        if len(joined) < 2 or joined[-2][1] == joined[-1][1]:
+        if fleet.replaced is None or record.session not in fleet.sessions:
             return
-        before = fleet.replaced
-        if before is None:
-            return
+        before, heard_us = fleet.replaced
+        life = fleet.sessions[record.session].life
         silence_us = min(settings.missed_beats * settings.heartbeat_us, settings.lease_us)
-        silent_us = record.at_us - before
-        if silent_us < silence_us - fleet.tolerance_us:
-            what = f"life {joined[-1][1]} took the place of {joined[-2][1]}, which was heard {silent_us} us ago"
+        silent_us = record.at_us - heard_us
+        if life != before and silent_us < silence_us - fleet.tolerance_us:
+            what = f"life {life} took the place of {before}, which was heard {silent_us} us ago"
             self.report.add("TwinNeverSteals", record, what)
 
     # --- rows -------------------------------------------------------------------------------------------------

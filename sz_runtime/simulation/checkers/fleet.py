@@ -104,8 +104,8 @@ class Fleet:
     current: dict[tuple[str, str], int] = Factory(dict)
     """(server, handler) -> session."""
     heard_us: dict[tuple[str, str], int] = Factory(dict)
-    replaced: int | None = None
-    """When the life before the last that registered had been heard, where it was still registered."""
+    replaced: tuple[LifeName, int] | None = None
+    """Who was registered until then where somebody registered last, at that server, and when that was heard there."""
     lost_session: int | None = None
     """In which the last that was lost had been registered."""
     joined: dict[str, list[tuple[int, LifeName]]] = Factory(dict)
@@ -241,7 +241,8 @@ class Fleet:
         place = record.node, record.handler_id
         match record.what:
             case "registered" if record.session in self.sessions:
-                self.replaced = self.heard_us[place] if place in self.current else None
+                before = self.current.get(place)
+                self.replaced = None if before is None else (self.sessions[before].life, self.heard_us[place])
                 self.current[place] = record.session
                 self.heard_us[place] = record.at_us
                 lives = self.joined.setdefault(record.handler_id, [])
