@@ -191,8 +191,13 @@ class Monotonic:
             self._adopt(schedule, now)
 
     def _adopt(self, schedule: Schedule, now: Now) -> None:
-        """Take a schedule as the store has it, or let go of it. Bounds of an interval speak of wall time."""
-        known = self.ticking.pop(schedule.id, None)
+        """Take a schedule as the store has it, or let go of it. Bounds of an interval speak of wall time. An older
+        revision says nothing about a newer one (SCHED-9)."""
+        known = self.ticking.get(schedule.id)
+        if known is not None:
+            if known.schedule.rev > schedule.rev:
+                return
+            del self.ticking[schedule.id]
         trigger = schedule.definition.trigger
         if schedule.state is not ScheduleState.ACTIVE or not isinstance(trigger, Interval):
             return

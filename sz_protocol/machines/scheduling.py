@@ -5,7 +5,8 @@ Rules: specs/scheduling.md. SCHED-1 a cursor never regresses. SCHED-2 rows and c
 fires before `nominal + spread`. SCHED-4 nothing fires before the runs of the previous life are accounted for.
 SCHED-5 a schedule that cannot advance stands still alone. SCHED-6 memory follows due work, not stored schedules.
 SCHED-7 what a person decided about a pause holds for the instants that passed in it, and for no others. SCHED-8 a due
-time that was stored under other zone data fires nothing: it is computed anew first.
+time that was stored under other zone data fires nothing: it is computed anew first. SCHED-9 an older revision of a
+schedule that is told of late never hides a newer one.
 """
 
 from enum import Enum, auto
@@ -300,12 +301,17 @@ class Scheduling:
         return []
 
     def _adopt(self, schedule: Schedule) -> None:
-        """Take a schedule as the store has it; forget it when it is not to fire within reach."""
+        """Take a schedule as the store has it; forget it when it is not to fire within reach. An older
+        revision says nothing about a newer one (SCHED-9)."""
         due_us = schedule.next_due_us
-        self.reload_ids.pop(schedule.id, None)
+        known = self.paged.get(schedule.id)
+        if known is not None and known.schedule.rev > schedule.rev:
+            return
         if schedule.state is not ScheduleState.ACTIVE or due_us is None or not self._within_reach(due_us, schedule.id):
+            # One that is to be read again still is: this may not be its newest revision.
             self.paged.pop(schedule.id, None)
             return
+        self.reload_ids.pop(schedule.id, None)
         spread_us = spread_offset(schedule.uid, schedule.definition.spread_us)
         if due_us != UNSETTLED_US and not _is_next(schedule, due_us - spread_us):
             # SCHED-8: stored under other zone data. To be brought right first, wherever its due time really lies.

@@ -171,8 +171,15 @@ def test_an_edit_is_followed_and_keeps_the_count_of_an_unchanged_period() -> Non
     wake(machine, 12)
     assert [v.nominal for v in verdict(machine)] == [fire(1)]
     machine.handle(FiringsSettled(monotonic=True), untrusted(12))
-    machine.handle(SchedulesStored((stored(every(7)),)), untrusted(12))
+    machine.handle(SchedulesStored((stored(every(7), rev=3),)), untrusted(12))
     assert machine.next_wakeup(untrusted(12)) == Wakeup(1015 * SECOND_US, WakeReason.DUE)
+
+
+def test_sched_9_an_older_revision_that_comes_late_does_not_hide_a_newer_one() -> None:
+    machine = ticking(TEN)
+    machine.handle(SchedulesStored((evolve(TEN, rev=3),)), untrusted(2))
+    machine.handle(SchedulesStored((evolve(TEN, rev=2, state=ScheduleState.PARKED),)), untrusted(2))
+    assert machine.next_wakeup(untrusted(2)) == Wakeup(1010 * SECOND_US, WakeReason.DUE)
 
 
 def test_a_page_that_cannot_be_read_is_asked_for_again() -> None:

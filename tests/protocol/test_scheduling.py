@@ -1,4 +1,4 @@
-"""scheduling: what is in memory, what is decided when, and what follows the store's answers (SCHED-1 to SCHED-8)."""
+"""scheduling: what is in memory, what is decided when, and what follows the store's answers (SCHED-1 to SCHED-9)."""
 
 from collections.abc import Callable
 
@@ -322,7 +322,26 @@ def test_an_edit_takes_effect_at_once(edit: Callable[[Schedule], Schedule], due_
     assert wakeup == (nothing if due_s is None else due_wakeup(due_s))
 
 
+def test_sched_9_an_older_revision_that_comes_late_does_not_hide_a_newer_one() -> None:
+    """As in seed 3777: it was parked and came back; the answer to the first write came behind that to the second."""
+    machine = firing(stored())
+    machine.handle(SchedulesStored((stored(rev=3),)), at(30))
+    machine.handle(SchedulesStored((stored(rev=2, state=ScheduleState.PARKED),)), at(30))
+    assert machine.next_wakeup(at(30)) == due_wakeup(60)
+
+
 # --- the store's troubles --------------------------------------------------------------------------------------
+
+
+def test_sched_9_what_is_to_be_read_again_is_read_whatever_older_revision_comes_before() -> None:
+    machine = firing(stored(rev=2))
+    wake(machine, 60)
+    decided(machine)
+    machine.handle(FiringsUndone(("s",), unavailable=False), at(60))
+    machine.handle(SchedulesStored((stored(rev=1, state=ScheduleState.PARKED),)), at(60))
+    (read,) = wake(machine, 60)
+    assert isinstance(read, Read)
+    assert read.query == SchedulesById(("s",))
 
 
 def test_sched_1_what_was_undone_is_read_again_and_decided_on_that() -> None:
