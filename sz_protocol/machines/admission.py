@@ -78,6 +78,8 @@ class Admission:
         if outcome is None and overlap in _LEFT_OUT:
             outcome = Outcome.SKIPPED
             reason = Reason.OVERLAP if overlap is OverlapVerdict.SKIP else Reason.QUEUE_FULL
+        if active:
+            table.widen(definition, now)
         route = route_of(definition)
         if outcome is None and definition.away is _SKIP and not placement.routes.is_present(route):
             outcome, reason = Outcome.SKIPPED, Reason.HANDLER_AWAY
@@ -86,7 +88,7 @@ class Admission:
         if (
             outcome is None
             and table.open
-            and (not active or active < lane_width(definition.overlap))
+            and (not active or (active < lane_width(definition.overlap) and not table.is_preceded(definition.id)))
             and (definition.misfire.rate_per_s is None or reason != _CATCH_UP)
         ):
             # What need not wait is claimed at once, and the row's own number is its first claim: one write, not two.

@@ -467,7 +467,9 @@ class Execution:
         if self.state not in (ExecutionState.RECOVERING, ExecutionState.RUNNING):
             return [Reply(request_id, Refusal(RefusalCode.STOPPING, "the node is stopping"))]
         run = evolve(run, row=self.writer.ops.next_claim())
-        self.table.enter(run, schedule.definition if schedule is not None else bare_definition(run))
+        definition = schedule.definition if schedule is not None else bare_definition(run)
+        self.table.widen(definition, now)
+        self.table.enter(run, definition)
         run = self.table.claim_or_place(run, now)
         self.writer.put(Wanted(request_id, run))
         return []

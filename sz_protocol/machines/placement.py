@@ -61,6 +61,14 @@ class Placement:
         if width != 1 or schedule_id in self.widths:
             self.widths[schedule_id] = width
 
+    def widen(self, schedule_id: str, width: int) -> list[int]:
+        """A lane may be wider from now on; the rows whose turn it may be then."""
+        lane = self.lanes.get(schedule_id)
+        if lane is None or width <= self.widths.get(schedule_id, 1):
+            return []
+        self.widths[schedule_id] = width
+        return [row for row in lane[:width] if row not in self.filed and row not in self.slots]
+
     def leave(self, run: Run) -> list[int]:
         """Leave the lane for good; the rows whose turn it may be now."""
         schedule_id = run.schedule_id

@@ -25,6 +25,7 @@ from sz_protocol.triggers import Unreadable
 
 # Bound once, as in records.py.
 _DONE: Final = RunState.DONE
+_PENDING: Final = RunState.PENDING
 _AT_MOST_ONCE: Final = Semantics.AT_MOST_ONCE
 
 Deadline = tuple[int, int, int, str]
@@ -76,11 +77,25 @@ class RunTable:
         self.definitions[run.row] = definition
         self.placement.enter(run, lane_width(definition.overlap))
 
+    def widen(self, definition: Definition, now: Now) -> None:
+        """The newest definition says how wide a lane is: those who waited in it go forward before anybody newer does
+        (PLACE-3)."""
+        for row in self.placement.widen(definition.id, lane_width(definition.overlap)):
+            self.place(row, now)
+
+    def is_preceded(self, schedule_id: str) -> bool:
+        """Whether a run of the schedule has its slot and waits for its claim: who comes after it is not claimed before
+        it (PLACE-3)."""
+        runs, slots, lanes = self.runs, self.placement.slots, self.placement.lanes
+        if not self.unsettled and not self.placement.ready:
+            return False
+        return any(row in slots and runs[row].state is _PENDING for row in lanes.get(schedule_id, ()))
+
     def claim_or_place(self, run: Run, now: Now) -> Run:
         """A run that is about to be stored for the first time: claimed with that where it need not wait, one write and
         not two; the row's own number is its first claim. Else it is placed where it waits."""
         definition = self.definitions[run.row]
-        turn = self.open and self.placement.has_turn(run)
+        turn = self.open and self.placement.has_turn(run) and not self.is_preceded(run.schedule_id)
         slot = self.placement.take_slot(run.row, route_of(definition)) if turn else None
         if slot is not None:
             self.runs[run.row] = run = run.leased(1, run.row, slot[1].worker)

@@ -30,7 +30,7 @@ from sz_protocol.notices import AttemptFailed, Ignored, RunsRecorded, SteppedDow
 from sz_protocol.records import Outcome, Reason, Run, RunKind, RunState, ScheduleState
 from tests.protocol.execution_rig import Rig, lane, recovering, running
 from tests.protocol.harness import at, every
-from tests.protocol.machine_rig import TERM, leased, row_of, stored, waiting
+from tests.protocol.machine_rig import METHODS, TERM, leased, row_of, stored, waiting
 
 QUEUE, ALLOW = OverlapPolicy.QUEUE, OverlapPolicy.ALLOW
 
@@ -109,6 +109,33 @@ def test_place_2_where_no_slot_is_free_a_run_waits_and_follows_in_its_order() ->
     rig.give(WriteDone(claimed.op))
     (start,) = rig.started
     assert (start.row, start.fence) == (row_of(3), row_of(4)), "the fence grows from claim to claim"
+
+
+def test_place_3_a_lane_that_becomes_wider_lets_those_go_first_who_waited_in_it() -> None:
+    """As in seed 4102: one waited for its turn when the schedule was changed to allow three at once."""
+    rig = running()
+    rig.starts(60, of=lane(Overlap(QUEUE, 1)))
+    rig.starts(120, of=lane(Overlap(QUEUE, 1)))
+    rig.fires(180, of=lane(Overlap(ALLOW, 3)))
+    inserted, claimed = rig.of(Write)
+    assert [(run.row, run.state) for run in inserted.changes[0].runs] == [(row_of(3), RunState.PENDING)]
+    assert [(run.row, run.state) for run in claimed.changes[0].runs] == [(row_of(2), RunState.LEASED)]
+
+
+def test_place_3_who_comes_later_is_not_claimed_before_one_that_has_its_slot_already() -> None:
+    """As in seed 4168: a handler came while the row of the first was on its way to the store."""
+    rig = running(HandlersChanged((), ()))
+    definition = lane(Overlap(ALLOW, 2))
+    (first,) = rig.fires(60, of=definition)
+    rig.give(METHODS)
+    (second,) = rig.fires(120, of=definition)
+    assert isinstance(first, Write)
+    assert isinstance(second, Write)
+    assert states(rig.written) == [("pending", "")]
+    rig.give(WriteDone(first.op))
+    assert [(run.row, run.state) for run in rig.written] == [(row_of(1), RunState.LEASED)]
+    rig.give(WriteDone(second.op))
+    assert [(run.row, run.state) for run in rig.written] == [(row_of(2), RunState.LEASED)]
 
 
 def test_policy_6_catch_up_runs_with_a_rate_wait_for_their_turn() -> None:
@@ -321,6 +348,15 @@ def test_a_run_on_demand_that_finds_no_slot_waits_for_one() -> None:
     assert rig.started == []
     rig.ends(first)
     assert ("leased", "manual") in states(rig.written)
+
+
+def test_place_3_a_run_on_demand_is_not_claimed_before_one_that_has_its_slot_already() -> None:
+    rig, definition = running(HandlersChanged((), ())), lane(Overlap(ALLOW, 2))
+    rig.fires(60, of=definition)
+    rig.give(METHODS)
+    run = waiting(0, kind=RunKind.MANUAL, reason="manual", row=0)
+    rig.give(RunWanted(7, run, stored(definition)))
+    assert states(rig.written) == [("pending", "manual")]
 
 
 def test_run_7_a_run_on_demand_that_is_cancelled_on_its_way_to_the_store_does_not_begin() -> None:
