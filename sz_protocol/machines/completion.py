@@ -64,9 +64,11 @@ def decide_completion(
     if result.outcome is _CANCELLED:
         cancelled = stronger(cancelled, _asked_elsewhere(definition, result))
     if result.outcome is _SUCCEEDED:
-        started_us = result.finished_us if result.started_us is None else result.started_us
-        reason = success_reason(run, started_us, settings.late_us + definition.spread_us)
-        return Completion(_done(run, result, _SUCCEEDED, reason), run.attempt)
+        began_us, ended_us = result.started_us, result.finished_us
+        reason = success_reason(
+            run, ended_us if began_us is None else began_us, settings.late_us + definition.spread_us
+        )
+        return Completion(run.done(_SUCCEEDED, reason, began_us, ended_us, result.result, result.error), run.attempt)
     match cancelled:
         case CancelReason.REQUESTED | CancelReason.SUPERSEDED:
             return Completion(_done(run, result, Outcome.CANCELLED, cancelled.value), run.attempt)

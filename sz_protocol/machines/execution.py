@@ -248,9 +248,11 @@ class Execution:
             case Slice(runs=runs, superseded=superseded, monotonic=monotonic):
                 self.outbox.append(FiringsSettled(monotonic))
                 effects = self.stopping.stop(superseded, CancelReason.SUPERSEDED, now)
+                live, definitions = self.table.runs, self.table.definitions
                 for run in runs:
-                    if run.outcome is None and run.row in self.table.runs:
-                        self.table.bound(run, now)
+                    if run.outcome is None and run.row in live:
+                        if definitions[run.row].deadline_us is not None:
+                            self.table.bound(run, now)
                         if run.state is _PENDING:
                             self.stopping.settle(run.row, now)
                 effects += self._start(runs, now)
@@ -280,15 +282,19 @@ class Execution:
     def _start(self, runs: tuple[Run, ...], now: Now) -> list[Effect]:
         """Hand over what is claimed durably. Time has passed since the decision: each run is checked alone."""
         table, running = self.table, self.state is ExecutionState.RUNNING
+        live, doomed = table.runs, table.doomed
         starts: dict[str, list[StartRun]] = {}
         revoked: list[Completion] = []
         for claimed in runs:
-            if table.runs.get(claimed.row) is not claimed or claimed.state is not _LEASED:
+            if live.get(claimed.row) is not claimed or claimed.state is not _LEASED:
                 continue
-            if claimed.row in table.doomed:
+            if claimed.row in doomed:
                 self.stopping.settle(claimed.row, now)
             elif running:
-                starts.setdefault(claimed.worker, []).append(table.begin(claimed, now))
+                there = starts.get(claimed.worker)
+                if there is None:
+                    there = starts[claimed.worker] = []
+                there.append(table.begin(claimed, now))
             else:
                 revoked.append(decide_revoke(claimed))
         if revoked:

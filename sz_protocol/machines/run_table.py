@@ -209,7 +209,7 @@ class RunTable:
             deadline_us = until_us if deadline_us is None else min(deadline_us, until_us)
         return StartRun(
             run.row,
-            run.run_id,
+            run.run_key.hex(),
             run.schedule_id,
             run.kind,
             # Whoever has the slot: with "*" and elsewhere that is somebody else than the definition names.

@@ -99,6 +99,8 @@ class Scheduling:
     unfit: dict[tuple[ScheduleState, str], list[str]] = Factory(dict)
     """What the slice at hand found unable to fire: (state to enter, reason) -> ids. ACTIVE: to be settled first."""
     outbox: list[FiringsDecided | ParkWanted | SettleWanted] = Factory(list)
+    plain: tuple[Verdict] = (Verdict(0),)
+    """The verdict of the last instant that was simply to be executed: many schedules are due at one instant."""
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
         """Take one fact. Nothing here expires by itself: due work waits for `Woke`."""
@@ -220,7 +222,9 @@ class Scheduling:
             self._set_aside(paged, ScheduleState.QUARANTINED, str(stuck))
             return None
         if paged.schedule.catch_up is None and never_misfires(definition.misfire):
-            verdicts: tuple[Verdict, ...] = (Verdict(fire_us),)
+            if self.plain[0].fire_us != fire_us:
+                self.plain = (Verdict(fire_us),)
+            verdicts: tuple[Verdict, ...] = self.plain
         else:
             rules = rules_at(paged.schedule, fire_us)
             verdicts = tuple(decide_misfire(*rules, Passed((fire_us,)), now.utc_us, paged.spread_us))

@@ -17,8 +17,10 @@ def nominal_key(trigger: Trigger, fire_us: int) -> str:
     when zone data change; a fire that makes up for a gap is named by the wall time that did not exist. Intervals are
     named by their microseconds of UTC. Combinations use the name of the member that fires, the first in order.
     """
+    if isinstance(trigger, Interval):
+        return str(fire_us)
     match trigger:
-        case Interval() | Unreadable():
+        case Unreadable():
             return str(fire_us)
         case Cron(timezone=key) | Calendar(timezone=key) | Date(timezone=key):
             where = zone(key)

@@ -21,8 +21,7 @@ from sz_shells.stores.sqlite.rows import (
     Row,
     attempt_row,
     definition_row,
-    fresh_rows,
-    other_rows,
+    insert_rows,
     place_row,
     update_rows,
 )
@@ -105,10 +104,10 @@ class Bulk:
                 raise Mismatch
 
     def _insert_runs(self, runs: tuple[Run, ...]) -> None:
-        fresh = fresh_rows(runs)
+        claimed, fresh, others = insert_rows(runs)
+        self._gather(statements.insert_claimed_runs, claimed)
         self._gather(statements.insert_fresh_runs, fresh)
-        if len(fresh) < len(runs):
-            self._gather(statements.insert_runs, other_rows(runs))
+        self._gather(statements.insert_runs, others)
 
     def _update_runs(self, runs: tuple[Run, ...], expected: tuple[int, ...]) -> None:
         ends, others = update_rows(runs, expected)

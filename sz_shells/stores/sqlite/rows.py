@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final
 
 import msgpack
 
@@ -47,7 +47,12 @@ CATCH_UPS = {None: 0, MisfirePolicy.SKIP: 1, MisfirePolicy.LATEST: 2, MisfirePol
 ACTIVE = SCHEDULE_STATES[ScheduleState.ACTIVE]
 FINISHED = SCHEDULE_STATES[ScheduleState.FINISHED]
 RETIRED = SCHEDULE_STATES[ScheduleState.RETIRED]
+LEASED = RUN_STATES[RunState.LEASED]
 DONE = RUN_STATES[RunState.DONE]
+
+# Bound once: on Python 3.11 a member that is looked up in its enum costs as much as two function calls.
+_LEASED: Final = RunState.LEASED
+_DONE: Final = RunState.DONE
 
 _SCHEDULE_STATE_OF = {code: state for state, code in SCHEDULE_STATES.items()}
 _RUN_STATE_OF = {code: state for state, code in RUN_STATES.items()}
@@ -63,6 +68,7 @@ _rare = attrgetter(*_RARE)
 _beyond_fresh = attrgetter(*_RARE, "outcome", "started_us", "finished_us", "result")
 _FRESH = (*_RARE_DEFAULTS, None, None, None, None)
 
+CLAIMED_COLUMNS = ("row", "run_key", "schedule_id", "fire_us", "handler_id", "method", "decided_us", "reason")
 FRESH_COLUMNS = (
     "row", "run_key", "schedule_id", "fire_us", "handler_id", "method", "state", "decided_us", "reason", "attempt",
     "fence",
@@ -73,30 +79,31 @@ RUN_COLUMNS = (
 )  # fmt: skip
 
 
-def fresh_rows(runs: Sequence[Run]) -> list[Row]:
-    """FRESH_COLUMNS of those runs that need no others: ordinary ones, as they are inserted."""
-    return [
-        (
-            run.row,
-            bytearray(run.run_key),
-            run.schedule_id,
-            run.fire_us,
-            run.handler_id,
-            run.method,
-            RUN_STATES[run.state],
-            run.decided_us,
-            run.reason,
-            run.attempt,
-            run.fence,
-        )
-        for run in runs
-        if _beyond_fresh(run) == _FRESH
-    ]
-
-
-def other_rows(runs: Sequence[Run]) -> list[Row]:
-    """RUN_COLUMNS of the others."""
-    return [run_row(run) for run in runs if _beyond_fresh(run) != _FRESH]
+def insert_rows(runs: Sequence[Run]) -> tuple[list[Row], list[Row], list[Row]]:
+    """CLAIMED_COLUMNS of those ordinary runs that are claimed as they are inserted, under the row's own number;
+    FRESH_COLUMNS of those that need no others; RUN_COLUMNS of the rest."""
+    claimed: list[Row] = []
+    fresh: list[Row] = []
+    others: list[Row] = []
+    for run in runs:
+        if _beyond_fresh(run) != _FRESH:
+            others.append(run_row(run))
+        elif run.state is _LEASED and run.attempt == 1 and run.fence == run.row:
+            claimed.append(
+                (
+                    run.row,
+                    bytearray(run.run_key),
+                    run.schedule_id,
+                    run.fire_us,
+                    run.handler_id,
+                    run.method,
+                    run.decided_us,
+                    run.reason,
+                )
+            )
+        else:
+            fresh.append(run_row(run)[: len(FRESH_COLUMNS)])
+    return claimed, fresh, others
 
 
 def run_row(run: Run) -> Row:
@@ -131,18 +138,19 @@ def run_row(run: Run) -> Row:
 
 
 def update_rows(runs: Sequence[Run], expected_attempts: Sequence[int]) -> tuple[list[Row], list[Row]]:
-    """First the ordinary ends of ordinary runs (executed, no error left behind): identity, expected attempt, and what
-    such an end sets, a missing result as the integer 0, which no text equals. Then the others: identity, expected
-    attempt, the rest of RUN_COLUMNS."""
+    """First the ordinary ends of ordinary runs (executed, no error left behind): identity, attempt, and what such an
+    end sets, a missing result as the integer 0, which no text equals. Then the others: identity, expected attempt, the
+    rest of RUN_COLUMNS."""
     ends: list[Row] = []
     others: list[Row] = []
     for run, expected in zip(runs, expected_attempts, strict=True):
         started_us, finished_us, outcome = run.started_us, run.finished_us, run.outcome
         if (
-            run.state is not RunState.DONE
+            run.state is not _DONE
             or started_us is None
             or finished_us is None
             or outcome is None
+            or run.attempt != expected
             or _rare(run) != _RARE_DEFAULTS
         ):
             row = run_row(run)
@@ -159,7 +167,6 @@ def update_rows(runs: Sequence[Run], expected_attempts: Sequence[int]) -> tuple[
                 run.method,
                 run.decided_us,
                 run.reason,
-                run.attempt,
                 run.fence,
                 OUTCOMES[outcome],
                 started_us,

@@ -5,11 +5,11 @@ A statement says by its row count how many rows it matched: refusals are found b
 
 from functools import cache
 
-from sz_shells.stores.sqlite.rows import ACTIVE, DONE, FINISHED, FRESH_COLUMNS, RUN_COLUMNS
+from sz_shells.stores.sqlite.rows import ACTIVE, CLAIMED_COLUMNS, DONE, FINISHED, FRESH_COLUMNS, LEASED, RUN_COLUMNS
 
 _IDENTITY = 4  # row, run_key, schedule_id, fire_us: what indexes have, and no ordinary update changes
 _END_COLUMNS = (
-    "handler_id", "method", "decided_us", "reason", "attempt", "fence", "outcome", "started_us", "finished_us",
+    "handler_id", "method", "decided_us", "reason", "fence", "outcome", "started_us", "finished_us",
 )  # fmt: skip
 _RARE_AT_DEFAULT = (
     "error = NULL, kind = 1, failures = 0, losses = 0, not_before_us = 0, count = 1, until_us = NULL, covers = NULL,"
@@ -31,6 +31,17 @@ def _values(n: int, columns: int, *, last: str = "?") -> str:
 
 def _set(columns: tuple[str, ...], first: int) -> str:
     return ", ".join(f"{column} = v.column{first + at}" for at, column in enumerate(columns))
+
+
+@cache
+def insert_claimed_runs(n: int) -> str:
+    """CLAIMED_COLUMNS: the rest of what a claim says is the same for all, or the row's own number."""
+    columns = ", ".join(CLAIMED_COLUMNS)
+    given = ", ".join(f"column{at}" for at in range(1, len(CLAIMED_COLUMNS) + 1))
+    return (
+        f"INSERT INTO runs ({columns}, state, attempt, fence) SELECT {given}, {LEASED}, 1, column1"
+        f" FROM ({_values(n, len(CLAIMED_COLUMNS))}) WHERE true ON CONFLICT DO NOTHING"
+    )
 
 
 @cache

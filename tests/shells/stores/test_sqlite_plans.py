@@ -27,6 +27,7 @@ from tests.contracts.store_world import T0, Session, a_run, a_schedule
 
 TABLES = ("runs", "schedules", "definitions", "attempts", "s", "d")
 MANY = (
+    statements.insert_claimed_runs,
     statements.insert_fresh_runs,
     statements.insert_runs,
     statements.end_runs,
