@@ -200,13 +200,14 @@ class StopRequested:
 @record
 class Firing:
     """What became due of one schedule: the verdicts on its instants, and the cursor that they carry it to from
-    `from_us`."""
+    `from_us`. `key` is the run key of its only verdict, where it is known already."""
 
     schedule: Schedule
     verdicts: tuple[Verdict, ...]
     from_us: int
     cursor_us: int
     next_due_us: int | None
+    key: bytes = b""
 
 
 @record

@@ -50,8 +50,10 @@ class Admission:
         for firing in decided.firings:
             schedule = firing.schedule
             for verdict in firing.verdicts:
-                self._admit(schedule, verdict, now, runs, superseded)
-            moves.append(CursorMove(schedule.id, schedule.rev, firing.from_us, firing.cursor_us, firing.next_due_us))
+                self._admit(schedule, verdict, firing.key, now, runs, superseded)
+            moves.append(
+                CursorMove(schedule.definition.id, schedule.rev, firing.from_us, firing.cursor_us, firing.next_due_us)
+            )
         return Slice(tuple(runs), tuple(moves), tuple(superseded), self.ops.stream, decided.monotonic)
 
     def undo(self, slice_: Slice, refused: tuple[str | int, ...], now: Now) -> None:
@@ -62,13 +64,16 @@ class Admission:
                 self.recorded[run.run_key] = None
             self.table.drop(run, now)
 
-    def _admit(self, schedule: Schedule, verdict: Verdict, now: Now, runs: list[Run], superseded: list[int]) -> None:
+    def _admit(
+        self, schedule: Schedule, verdict: Verdict, key: bytes, now: Now, runs: list[Run], superseded: list[int]
+    ) -> None:
         definition = schedule.definition
         fire_us, outcome, reason = verdict.fire_us, verdict.outcome, verdict.reason
+        kind = _SCHEDULED
         if verdict.nominal:
             kind, key = RunKind.MONOTONIC, run_key(schedule.uid, verdict.nominal, RunKind.MONOTONIC)
-        else:
-            kind, key = _SCHEDULED, run_key(schedule.uid, nominal_key(definition.trigger, fire_us))
+        elif not key:
+            key = run_key(schedule.uid, nominal_key(definition.trigger, fire_us))
         if key in self.recorded:
             return
         table = self.table

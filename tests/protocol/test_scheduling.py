@@ -31,7 +31,7 @@ from sz_protocol.policy import spread_offset
 from sz_protocol.queries import DueSchedules, SchedulesById
 from sz_protocol.records import UNSETTLED_US, Schedule, ScheduleState
 from sz_protocol.settings import Settings
-from sz_protocol.triggers import AllOf, Interval
+from sz_protocol.triggers import AllOf, AnyOf, Date, Interval
 from tests.protocol.harness import T0_US, at, every
 from tests.protocol.machine_rig import METHODS, TERM, stored, untrusted
 
@@ -231,12 +231,14 @@ def test_pain_16_a_schedule_without_its_method_is_to_be_parked_and_others_fire()
 
 
 def test_sched_5_pain_15_one_that_cannot_advance_stands_still_alone() -> None:
-    meets_once = AllOf((Interval(MINUTE_US, T0_US), Interval(MINUTE_US, T0_US, start_us=T0_US)))
-    stuck = AllOf((Interval(7 * SECOND_US, T0_US), Interval(7 * SECOND_US, T0_US + SECOND_US)))
-    first = Definition("s", "h", "m", meets_once)
-    machine = firing(stored(first), stored(every(60, "t")))
-    paged = machine.paged["s"]
-    machine.paged["s"] = evolve(paged, schedule=evolve(paged.schedule, definition=evolve(first, trigger=stuck)))
+    at_us = T0_US + MINUTE_US
+    meets_once = AllOf(
+        (
+            Interval(7 * SECOND_US, at_us),
+            AnyOf((Date(at_us), Interval(7 * SECOND_US, at_us + SECOND_US))),
+        )
+    )
+    machine = firing(stored(Definition("s", "h", "m", meets_once)), stored(every(60, "t")))
     wake(machine, 60)
     fired, quarantined = machine.outbox
     assert isinstance(fired, FiringsDecided)

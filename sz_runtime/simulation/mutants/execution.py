@@ -13,6 +13,7 @@ from sz_protocol.machines import admission as admission_module
 from sz_protocol.machines import completion as completion_module
 from sz_protocol.machines import execution as execution_module
 from sz_protocol.machines import run_table as run_table_module
+from sz_protocol.machines import scheduling as scheduling_module
 from sz_protocol.machines.execution import Execution
 from sz_protocol.machines.placement import Placement
 from sz_protocol.machines.pools import Pools
@@ -251,6 +252,7 @@ EXECUTION = (
         "random_run_key",
         "the run key is drawn anew each time an instant is decided",
         (admission_module, "run_key", _random_run_key),
+        (scheduling_module, "run_key", _random_run_key),
     ),
     mutant(
         "start_before_claim_is_durable",
