@@ -4,13 +4,15 @@ KEEP-1 no sweep makes an instant fire again: a row leaves the store only when it
 which never regresses, has passed its fire time already. (The idempotency key of a manual run is remembered as long
 as its row.) KEEP-2 sweeps keep up with the rows that are made: a busy node sweeps more often. KEEP-3 the first sweep
 comes within a minute of the start, but not at once: a start has other things to do, and a node may never live long.
+KEEP-4 a server of remote handlers writes that often even when nothing is to be swept: one that was replaced without its
+knowing is told so by the store, and lets its handlers go to its successor.
 """
 
 from random import Random
 
 from attrs import define
 
-from sz_protocol.changes import DropRuns
+from sz_protocol.changes import Change, DropRuns
 from sz_protocol.kernel.effects import Effect, Write
 from sz_protocol.kernel.events import Event, RunsRecovered, StopRequested
 from sz_protocol.kernel.now import MINUTE_US, Now, WakeReason, Wakeup
@@ -34,15 +36,15 @@ class Retention:
     def handle(self, event: Event, now: Now) -> list[Effect]:
         """Take one fact."""
         match event:
-            case RunsRecovered() if self.settings.retention_us is not None:
+            case RunsRecovered() if self.settings.retention_us is not None or self.settings.remote:
                 within_us = min(FIRST_WITHIN_US, self.settings.retention_every_us)
                 self.due_us = now.mono_us + self.rng.randint(1, within_us)
             case StopRequested():
                 self.due_us = None
             case _ if self._due(now):
                 self.due_us, self.claims = now.mono_us + self.settings.retention_every_us, self.ops.claims
-                # Whoever does not know the time does not know what is old; the next sweep may.
-                return self._sweep(now) if now.trusted else []
+                swept = self._sweep(now)
+                return [Write(self.ops.next(), swept, self.ops.term)] if swept or self.settings.remote else []
         return []
 
     def next_wakeup(self, now: Now) -> Wakeup | None:
@@ -55,9 +57,13 @@ class Retention:
     def _due(self, now: Now) -> bool:
         if self.due_us is None:
             return False
-        return now.mono_us >= self.due_us or self.ops.claims - self.claims > self.settings.retention_rows // 2
+        busy = (
+            self.settings.retention_us is not None and self.ops.claims - self.claims > self.settings.retention_rows // 2
+        )
+        return busy or now.mono_us >= self.due_us
 
-    def _sweep(self, now: Now) -> list[Effect]:
-        assert self.settings.retention_us is not None, "a sweep is due only where a retention is set"
-        before_us = now.utc_us - self.settings.retention_us
-        return [Write(self.ops.next(), (DropRuns(before_us, self.settings.retention_rows),), self.ops.term)]
+    def _sweep(self, now: Now) -> tuple[Change, ...]:
+        """What to drop. Whoever does not know the time does not know what is old; with the next sweep he may."""
+        if self.settings.retention_us is None or not now.trusted:
+            return ()
+        return (DropRuns(now.utc_us - self.settings.retention_us, self.settings.retention_rows),)

@@ -176,6 +176,11 @@ class WriteContract:
         assert reasons(later, [old, after, future, another]) == [FENCED, PREVIOUS, FENCED, FENCED]
         assert later.read(UnfinishedRuns()) == ()
 
+    def test_store_5_a_write_without_changes_tells_whether_the_term_is_over(self, session: Session) -> None:
+        later = Session.begin(session.world, session.end())
+        ops = [later.submit(), later.submit(fence=session.term)]
+        assert reasons(later, ops) == [None, FENCED]
+
     def test_store_6_a_read_sees_every_write_submitted_before_it(self, session: Session) -> None:
         reads = []
         for number in range(50):

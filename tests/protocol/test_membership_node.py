@@ -10,7 +10,7 @@ from sz_protocol.definition import AwayPolicy, Overlap, OverlapPolicy, Retry, Se
 from sz_protocol.kernel.effects import CancelReason, Write
 from sz_protocol.kernel.events import FailReason, HandlersChanged, MethodInfo, Woke
 from sz_protocol.messages import Ack, AckCode, DispatchedRun, OfferedMethod, RefuseCode, RejectCode
-from sz_protocol.notices import HandlerLost, ScheduleParked, ScheduleUnparked
+from sz_protocol.notices import HandlerLost, ScheduleParked, ScheduleUnparked, SteppedDown
 from sz_protocol.records import Outcome, RunState, ScheduleState
 from sz_protocol.settings import Settings
 from tests.protocol.harness import T0_US, Bench, ModelStore, every, fails
@@ -90,6 +90,14 @@ def test_memb_12_a_schedule_whose_handler_does_not_come_is_parked_after_the_grac
     handler.beat_for(10)
     assert bench.seen(ScheduleUnparked)
     assert handler.runs
+
+
+def test_keep_4_a_server_that_was_replaced_and_has_nothing_to_do_lets_its_handlers_go() -> None:
+    """As in seed 2991: its last schedule was parked by its successor, whom no handler ever reached."""
+    bench, handler = started(settings=evolve(REMOTE, retention_us=None))
+    bench.store.open()
+    handler.beat_for(60)
+    assert bench.seen(SteppedDown)
 
 
 def test_away_wait_a_run_waits_for_its_handler_and_goes_to_it() -> None:

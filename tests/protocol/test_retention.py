@@ -1,4 +1,4 @@
-"""retention: finished rows leave the ledger in bounded sweeps, and nothing else does (KEEP-1 to KEEP-3)."""
+"""retention: finished rows leave the ledger in bounded sweeps, and nothing else does (KEEP-1 to KEEP-4)."""
 
 from random import Random
 
@@ -74,3 +74,13 @@ def test_where_all_is_kept_and_where_it_drains_nothing_is_swept() -> None:
     for machine in (for_ever, draining):
         assert machine.next_wakeup(at(1)) is None
         assert sweep(machine, 3600) == []
+
+
+def test_keep_4_a_server_of_remote_handlers_writes_that_often_whatever_there_is_to_sweep() -> None:
+    for_ever = recovered(evolve(SETTINGS, retention_us=None, remote=True))
+    assert sweep(for_ever, 60) == [Write(1, (), TERM)]
+    for_ever.ops.claims += SETTINGS.retention_rows
+    assert sweep(for_ever, 61) == [], "nobody waits for more room"
+    assert for_ever.next_wakeup(at(61)) == Wakeup(at(660).mono_us, WakeReason.HOUSEKEEPING)
+    assert for_ever.handle(Woke(), untrusted(660)) == [Write(2, (), TERM)]
+    assert recovered(evolve(SETTINGS, remote=True)).handle(Woke(), untrusted(60)) == [Write(1, (), TERM)]
