@@ -3,7 +3,7 @@ AtMostOnceNeverRestarts, RetryWithinPolicy, CancelledNeverDone, LossIsVisible, A
 
 from attrs import Factory, define, evolve
 
-from sz_protocol.definition import Semantics
+from sz_protocol.definition import OverlapPolicy, Semantics
 from sz_runtime.simulation.checkers.base import Checker
 from sz_runtime.simulation.checkers.listening import Routes
 from sz_runtime.simulation.facts import (
@@ -42,6 +42,8 @@ class Row:
     """(attempt, fence) of every durable claim -> the store's term then."""
     started: dict[int, str] = Factory(dict)
     """Attempt -> how its execution ended ("" while it goes on),"""
+    why: dict[int, str] = Factory(dict)
+    """for what reason,"""
     executed_by: dict[int, tuple[str, int]] = Factory(dict)
     """and which life of which node or worker executed it."""
     kept: dict[int, int] = Factory(dict)
@@ -95,7 +97,7 @@ class Running(Checker):
         if record.state == "leased":
             row.claims[record.attempt, record.fence] = self.terms.get(record.node, 0)
             self._judge_history(record, row)
-        if record.failures > row.failures and row.started.get(record.attempt) not in ("failed", "cancelled"):
+        if record.failures > row.failures:
             self._judge_failure(record, row)
         if record.state == "done":
             self._judge_outcome(record, row)
@@ -135,9 +137,14 @@ class Running(Checker):
             self.report.add("ResultFence", record, f"{what} for attempt {record.attempt}, not {record.before_attempt}")
 
     def _judge_failure(self, record: RunWritten, row: Row) -> None:
-        """ResultFence: what counts as a failure has failed, or was to be stopped."""
-        if record.state == "pending" and not record.inserted:
-            told = _told(row.started.get(record.attempt))
+        """ResultFence: what counts as a failure has failed, or was to be stopped; and not by a person, nor by a newer
+        run, for these stop a run for good."""
+        how, why = row.started.get(record.attempt), row.why.get(record.attempt)
+        definitions = self.oracle.of_schedule(record.schedule_id)
+        takes_over = definitions and all(d.overlap.policy is OverlapPolicy.CANCEL_RUNNING for d in definitions)
+        for_good = how == "cancelled" and (why == "requested" or (why == "superseded" and takes_over))
+        if record.state == "pending" and not record.inserted and (for_good or how not in ("failed", "cancelled")):
+            told = f"{_told(how)} ({why})" if for_good else _told(how)
             what = f"row {record.row} of {record.schedule_id}, attempt {record.attempt}, counts as failed, but {told}"
             self.report.add("ResultFence", record, what)
 
@@ -215,7 +222,7 @@ class Running(Checker):
             return
         if row.executed_by.get(record.attempt) != (record.node, record.incarnation):
             return
-        row.started[record.attempt] = record.how
+        row.started[record.attempt], row.why[record.attempt] = record.how, record.reason
         # What vanishes with a worker, its server has to find out: see `carrying`.
         here = record.node not in self.oracle.workers
         if here and record.how == "killed" and row.state != "done" and row.attempt == record.attempt:

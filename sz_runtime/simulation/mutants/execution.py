@@ -16,7 +16,7 @@ from sz_protocol.machines import run_table as run_table_module
 from sz_protocol.machines import scheduling as scheduling_module
 from sz_protocol.machines.execution import Execution
 from sz_protocol.machines.placement import Placement
-from sz_protocol.machines.pools import Pools
+from sz_protocol.machines.pools import Pools, Slot
 from sz_protocol.machines.run_table import RunTable
 from sz_protocol.machines.run_writer import Claim, Durable, RunWriter, Save, Slice, Undone
 from sz_protocol.machines.stopping import Stopping
@@ -174,12 +174,12 @@ def _skip_nothing(original: Any) -> Any:
 
 
 def _pool_ignored(original: Any) -> Any:
-    def take_slot(self: Placement, row: int, route: Any) -> bool:
+    def take_slot(self: Placement, row: int, route: Any) -> Slot | None:
         infos = self.routes.candidates(route)
         if not infos:
-            return False
+            return None
         self.occupy(row, infos[0])
-        return True
+        return self.slots[row]
 
     return take_slot
 

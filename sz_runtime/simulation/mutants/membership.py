@@ -5,8 +5,9 @@ from typing import Any
 from attrs import evolve
 
 from sz_protocol.commands import HandlerState
-from sz_protocol.kernel.effects import Send
+from sz_protocol.kernel.effects import CancelReason, Send
 from sz_protocol.kernel.events import RunsReturned, RunsVanished, Started
+from sz_protocol.machines import completion as completion_module
 from sz_protocol.machines.carriage import Carriage
 from sz_protocol.machines.execution import Execution
 from sz_protocol.machines.leases import Leases, LeaseState
@@ -21,6 +22,11 @@ A_LOT = 1000
 
 def _nothing(original: Any) -> Any:
     return lambda self, *arguments: []
+
+
+def _asked_before_is_forgotten(original: Any) -> Any:
+    own = (CancelReason.SHUTDOWN, CancelReason.CUT_OFF)
+    return lambda definition, result: original(definition, result) if result.reason in own else None
 
 
 def _any_sender(original: Any) -> Any:
@@ -345,6 +351,11 @@ MEMBERSHIP = (
         "superseded_goes_on",
         "a worker that comes back with a run that was given up is not told to stop it",
         (Carriage, "take_stock", _not_told),
+    ),
+    mutant(
+        "stopped_before_a_restart_has_failed",
+        "what was stopped for good before the server came back counts as failed after that",
+        (completion_module, "_asked_elsewhere", _asked_before_is_forgotten),
     ),
     mutant(
         "every_refusal_fails",
