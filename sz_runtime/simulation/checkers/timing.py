@@ -42,6 +42,8 @@ class ClockBelief:
     """What the clock was wrong by before its last change, since when, and until when."""
     open_until_us: int = -1
     """Until then the node may not have read the time that it was given: it believes whatever it reads first."""
+    fallen: list[tuple[int, int]] = Factory(list)
+    """(when its clock was set back, accepted error before that), as long as the node may not have looked since."""
     history: list[tuple[int, int]] = Factory(list)
     """(until when it was in force, accepted error)."""
     drift_ppm: int = 0
@@ -72,7 +74,12 @@ class ClockBelief:
                 self._accept(at_us, self.most_us(at_us, memory_us))
             return
         self.known = self.known or trusted
-        if error_us <= self.accepted_us + step_us or before is not None or at_us <= self.open_until_us:
+        self.fallen = [item for item in self.fallen if at_us - item[0] <= UNREAD_US]
+        # A step back that is over again may never have been seen: to its node this is a step from where it was before.
+        seen_us = max([self.accepted_us, *(error for _, error in self.fallen)])
+        if error_us < self.accepted_us:
+            self.fallen.append((at_us, self.accepted_us))
+        if error_us <= seen_us + step_us or before is not None or at_us <= self.open_until_us:
             self._accept(at_us, error_us)
         elif not known:
             former_us, since_us, left_us = self.former
@@ -91,6 +98,7 @@ class ClockBelief:
         """A new life believes what it sees; while that is not to be trusted, it goes by the latest time that its store
         has seen (`known_error_us` from true time), where it has seen one."""
         trusted = self.untrusted_since_us is None
+        self.fallen.clear()
         self.known = trusted or known_error_us is not None
         self._accept(at_us, self.error_us if trusted or known_error_us is None else known_error_us)
 
