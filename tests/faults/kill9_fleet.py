@@ -42,12 +42,15 @@ class Fleet:
     backend: str
     commands: dict[str, list[str]] = Factory(dict)
     running: dict[str, "subprocess.Popen[bytes]"] = Factory(dict)
+    begun: dict[str, int] = Factory(dict)
+    """Where in its log each one's last life begins."""
 
     def start(self, name: str) -> None:
         """Start one that does not run."""
         command = [sys.executable, "-m", "sz_shells.cli.main", *self.commands[name], "--backend", self.backend]
         environment = {**os.environ, "KILL9_DIARY": str(self.folder / "diary.txt")}
         with (self.folder / f"{name}.log").open("ab") as log:
+            self.begun[name] = log.tell()
             self.running[name] = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
 
     def kill(self, name: str) -> None:
@@ -56,6 +59,17 @@ class Fleet:
         assert process.poll() is None, self.tail(name)
         process.kill()
         process.wait()
+
+    def is_registered(self, name: str) -> bool:
+        """Whether a worker has registered in its last life: before that a SIGTERM ends it where it stands."""
+        return b"event=registered" in (self.folder / f"{name}.log").read_bytes()[self.begun[name] :]
+
+    def wait_for_all(self, timeout_s: float = 60) -> None:
+        """Until every worker has."""
+        until = time.monotonic() + timeout_s
+        while missing := [name for name in WORKERS if not self.is_registered(name)]:
+            assert time.monotonic() < until, (missing, *map(self.tail, missing))
+            time.sleep(0.1)
 
     def stop(self, name: str) -> None:
         """Let it drain."""
@@ -80,6 +94,7 @@ def torment(folder: Path, *, seconds: float, backend: str, seed: int) -> Verdict
     fleet = _fleet(folder, backend)
     try:
         hurts = _hurt(fleet, random.Random(seed), time.monotonic() + seconds - QUIET_S)
+        fleet.wait_for_all()
         time.sleep(QUIET_S)
         # Workers first: what they execute when their server leaves is theirs, and would stand open in the ledger.
         for name in WORKERS:
