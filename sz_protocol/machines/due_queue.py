@@ -1,12 +1,29 @@
 """What is due next: names by due time, and of one instant in the order of the alphabet. Part of scheduling.
 
 A heap of instants, not of schedules: when a hundred thousand are due at one instant, taking one of them off costs the
-same as if it were alone.
+same as if it were alone, also while pages of others come in for that very instant.
 """
 
+from bisect import insort
 from heapq import heappop, heappush
 
 from attrs import Factory, define
+
+
+@define(eq=False)
+class Names:
+    """The names of one instant: those of `ordered` from `at` on; then those of `later`, which all come after them."""
+
+    ordered: list[str]
+    at: int = 0
+    later: list[str] = Factory(list)
+
+    def add(self, name: str) -> None:
+        """Put one where it belongs."""
+        if name >= self.ordered[-1]:
+            self.later.append(name)
+        else:
+            insort(self.ordered, name, lo=self.at)
 
 
 @define
@@ -15,9 +32,7 @@ class DueQueue:
 
     instants: list[int] = Factory(list)
     """A heap; each has its names below."""
-    names: dict[int, list[str]] = Factory(dict)
-    sorted_us: int | None = None
-    """The instant whose names are in order, the last to be taken first."""
+    names: dict[int, Names] = Factory(dict)
 
     def __bool__(self) -> bool:
         return bool(self.instants)
@@ -25,29 +40,28 @@ class DueQueue:
     def push(self, due_us: int, name: str) -> None:
         """Put a name under an instant."""
         names = self.names.get(due_us)
-        if names is None:
-            heappush(self.instants, due_us)
-            self.names[due_us] = [name]
+        if names is not None:
+            names.add(name)
             return
-        names.append(name)
-        if due_us == self.sorted_us:
-            self.sorted_us = None
+        heappush(self.instants, due_us)
+        self.names[due_us] = Names([name])
 
     def first(self) -> tuple[int, str]:
         """The first of the names of the earliest instant. Raises IndexError where there is none."""
         due_us = self.instants[0]
         names = self.names[due_us]
-        if due_us != self.sorted_us:
-            names.sort(reverse=True)
-            self.sorted_us = due_us
-        return due_us, names[-1]
+        return due_us, names.ordered[names.at]
 
     def drop_first(self) -> None:
         """Take off what `first` has told."""
         due_us = self.instants[0]
         names = self.names[due_us]
-        names.pop()
-        if not names:
+        names.at += 1
+        if names.at < len(names.ordered):
+            return
+        if names.later:
+            names.later.sort()
+            names.ordered, names.at, names.later = names.later, 0, []
+        else:
             heappop(self.instants)
             del self.names[due_us]
-            self.sorted_us = None
