@@ -212,9 +212,7 @@ class SimLinks:
     def _at_server(self, server: str, worker: str, payload: bytes) -> None:
         end = self.listening.get(server)
         connection = int.from_bytes(payload[:NUMBER_BYTES], "big")
-        if end is None or end.deliver is None:
-            return
-        if connection not in end.connections:
+        if end is None or end.deliver is None or connection not in end.connections:
             # Made to an earlier life: the system answers for it.
             self._reset(server, worker, connection)
             return

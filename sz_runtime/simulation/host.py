@@ -89,7 +89,9 @@ class Host(Mortal):
         )
         self.give((Started(opened.term, opened.high_water_us), self._handlers()))
         self.ask(self._apply())
-        link.open(life.take)
+        if not life.over:
+            # A process that died before it listened is not there to be called.
+            link.open(life.take)
 
     def _new_store(self, by_force: bool) -> AbandonedStore:
         if self.node.remote:

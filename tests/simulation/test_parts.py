@@ -12,8 +12,11 @@ from sz_runtime.simulation.clock import SimClock
 from sz_runtime.simulation.disk import DiskFull, SimDisk, SyncFailed
 from sz_runtime.simulation.network import SimNetwork, Weather, draw_weather
 from sz_runtime.simulation.pipe import LINGER_US, Pipe
+from sz_runtime.simulation.scenario_text import text_to_plan
 from sz_runtime.simulation.streams import stream
 from sz_runtime.simulation.trace import Trace
+from sz_runtime.simulation.worker_facts import LinkDown, LinkUp
+from sz_runtime.simulation.world import World
 
 
 def test_agenda_takes_entries_by_time_and_ties_by_plan() -> None:
@@ -198,3 +201,25 @@ def test_pipe_delivers_in_order_waits_out_a_cut_and_gives_up_at_last() -> None:
     post.wait(2 * LINGER_US)
     assert pipe.broken
     assert got[-1] == 100
+
+
+WORKED = "seed 1\nnode a store db\nworker w1\njob s {handler_id: w1, trigger: {type: interval, seconds: 60}}\n"
+
+
+def links(steps: str) -> list[tuple[str, str]]:
+    """What became of a worker's connections: (what, why)."""
+    world = World(1, text_to_plan(WORKED + steps), keep=True)
+    world.begin()
+    for step in world.plan.steps:
+        world.do(step)
+    seen = [record for record in world.trace.records if isinstance(record, LinkUp | LinkDown)]
+    return [("down", record.why) if isinstance(record, LinkDown) else ("up", "") for record in seen]
+
+
+def test_a_server_that_dies_before_it_listens_is_not_there_to_be_called() -> None:
+    assert links("crash a before read\nstart a\nstart w1\nadvance 5s\n") == []
+
+
+def test_a_connection_to_a_server_that_died_behind_a_cut_is_reset_when_something_is_sent() -> None:
+    steps = "start a\nstart w1\nadvance 5s\ncut a -> w1\ncrash a\nmend\nadvance 20s\n"
+    assert links(steps) == [("up", ""), ("down", "reset")]
