@@ -295,7 +295,10 @@ class Scheduling:
         elif op in self.reload_ops:
             del self.reload_ops[op]
             for schedule in rows:
-                self._adopt(schedule)
+                known = self.paged.get(schedule.id)
+                # An edit may have been told of after these rows were read: what is older must not undo it.
+                if known is None or known.schedule.rev <= schedule.rev:
+                    self._adopt(schedule)
         return []
 
     def _on_read_failed(self, op: int, now: Now) -> list[Effect]:

@@ -218,6 +218,18 @@ def test_the_last_fire_time_leaves_nothing_to_come() -> None:
     assert machine.paged == {}
 
 
+def test_sched_6_an_edit_that_was_told_of_is_not_undone_by_rows_that_were_read_before_it() -> None:
+    machine = firing(stored())
+    wake(machine, 60)
+    machine.outbox.clear()
+    machine.handle(FiringsUndone(("s",), unavailable=False), at(60))
+    (read,) = wake(machine, 60)
+    assert isinstance(read, Read)
+    machine.handle(SchedulesStored((stored(rev=3, cursor_us=at(60).utc_us, next_due_us=at(120).utc_us),)), at(61))
+    machine.handle(ReadDone(read.op, (stored(rev=2, state=ScheduleState.PAUSED),)), at(61))
+    assert machine.next_wakeup(at(61)) == due_wakeup(120)
+
+
 # --- what cannot fire ------------------------------------------------------------------------------------------
 
 
