@@ -8,7 +8,7 @@ from sz_runtime.simulation.checkers.base import Checker
 from sz_runtime.simulation.checkers.fleet import START_WITHIN_US, Hand, Lease, LifeName
 from sz_runtime.simulation.checkers.listening import Routes
 from sz_runtime.simulation.facts import CancelAsked, ExecutionEnded, ExecutionStarted, MessageDelivered, RunWritten
-from sz_runtime.simulation.worker_facts import HandlerSeen, Said
+from sz_runtime.simulation.worker_facts import HandlerSeen, LinkDown, Said
 
 STOPPED = ("requested", "superseded", "deadline", "timeout", "shutdown", "retired", "cut_off")
 """Reasons for which a run ends, or is tried again, that was asked to stop."""
@@ -43,6 +43,7 @@ class Carrying(Checker):
             ExecutionEnded: self.on_ended,
             HandlerSeen: self.on_seen,
             RunWritten: self.on_run,
+            LinkDown: self.on_link_down,
         }
 
     # --- messages ---------------------------------------------------------------------------------------------
@@ -101,6 +102,10 @@ class Carrying(Checker):
             for (row, attempt, _, _), word in zip(record.runs, record.words, strict=True):
                 if word in ("unknown_method", "failed"):
                     self.told_unknown[self.oracle.stores[record.node], row, attempt] = None
+
+    def on_link_down(self, record: LinkDown) -> None:
+        """Its session is over, and what still comes over that connection reaches nobody."""
+        self.speaks_in.pop(record.node, None)
 
     # --- stops ------------------------------------------------------------------------------------------------
 
