@@ -8,7 +8,7 @@ from sz_runtime.simulation.agenda import Agenda
 from sz_runtime.simulation.disk import SimDisk
 from sz_runtime.simulation.facts import ClockChanged, Fault, Phase
 from sz_runtime.simulation.handler_link import SimLinks
-from sz_runtime.simulation.host import Host
+from sz_runtime.simulation.host import Host, Surroundings
 from sz_runtime.simulation.meddling import meddle
 from sz_runtime.simulation.mortal import Mortal
 from sz_runtime.simulation.network import CALM, SimNetwork
@@ -31,6 +31,7 @@ from sz_runtime.simulation.steps import (
     ResumeSchedule,
     Rewind,
     SetDisk,
+    SetKeys,
     SetMethods,
     SetStore,
     SetWeather,
@@ -57,6 +58,7 @@ class Stage(Protocol):
     network: SimNetwork
     hosts: dict[str, Host]
     workers: dict[str, WorkerHost]
+    around: Surroundings
     links: SimLinks
     stores: dict[str, StoreServer]
 
@@ -85,6 +87,8 @@ def act(stage: Stage, step: Step) -> None:
             _mend(stage, swizzle_us)
         case SetWeather(weather):
             stage.network.weather = weather
+        case SetKeys(without):
+            set_keys(stage, without)
         case Meddle():
             meddle(stage.links, step)
         case PauseSchedule() | ResumeSchedule() | TriggerSchedule() | CancelRuns() | Configure() | SetMethods():
@@ -191,6 +195,13 @@ def _by_person(
             host.configure(tuple(stage.plan.jobs[index] for index in jobs))
 
 
+def set_keys(stage: Stage, without: tuple[str, ...]) -> None:
+    """Take these keys away, give all others back, and tell every server."""
+    stage.around.keys_without = without
+    for host in stage.hosts.values():
+        host.tell_keys()
+
+
 def heal(stage: Stage) -> None:
     """Put everything right, and say so: from here on the nodes have no excuse."""
     stage.network.weather = CALM
@@ -208,6 +219,8 @@ def heal(stage: Stage) -> None:
         note_clock(stage, host, before_us, drift_before_ppm)
         host.set_methods(())
         host.let_go()
+    if stage.around.keys_without:
+        set_keys(stage, ())
     for name in (*holders(stage.hosts.values()), *stage.workers):
         stage.agenda.after(RESTART_AT_HEAL_US, _machine(stage, name).start)
     stage.trace.add(Phase(stage.agenda.now_us, "", "healed"))

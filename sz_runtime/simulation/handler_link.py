@@ -6,7 +6,7 @@ for. A connection that is cut loses what is sent; the worker notices after a whi
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from random import Random
 from typing import Any
@@ -146,6 +146,8 @@ class SimLinks:
     network: SimNetwork
     trace: Trace
     rng: Random
+    keys: Mapping[str, str] = Factory(dict)
+    """The verified key of each place; nobody has one where links verify nothing."""
     listening: dict[str, ServerEnd] = Factory(dict)
     calling: dict[str, ClientEnd] = Factory(dict)
     sent: deque[Frame] = Factory(lambda: deque(maxlen=REMEMBERED))
@@ -217,7 +219,7 @@ class SimLinks:
             self._reset(server, worker, connection)
             return
         address = f"{worker}/{connection}".encode()
-        end.deliver((_event(address, payload[NUMBER_BYTES:], TO_HANDLER_SERVER),))
+        end.deliver((_event(address, payload[NUMBER_BYTES:], TO_HANDLER_SERVER, self.keys.get(worker, "")),))
 
     def _at_worker(self, worker: str, server: str, payload: bytes) -> None:
         client = self.calling.get(worker)
@@ -227,8 +229,8 @@ class SimLinks:
             client.deliver((_event(b"", payload[NUMBER_BYTES:], TO_HANDLER),))
 
 
-def _event(sender: bytes, frame: bytes, expected: tuple[type, ...]) -> Received | Garbled:
+def _event(sender: bytes, frame: bytes, expected: tuple[type, ...], key: str = "") -> Received | Garbled:
     try:
-        return Received(sender, decode(frame, expected))
+        return Received(sender, decode(frame, expected), key)
     except DecodeError as problem:
-        return Garbled(sender, str(problem))
+        return Garbled(sender, str(problem), key)

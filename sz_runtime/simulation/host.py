@@ -7,7 +7,7 @@ from attrs import Factory, define, evolve
 
 from sz_protocol.commands import Apply, Cancel, Command
 from sz_protocol.kernel.effects import Read, Send, Write
-from sz_protocol.kernel.events import Commanded, HandlersChanged, MethodInfo, Started
+from sz_protocol.kernel.events import AllowedKey, Commanded, HandlersChanged, KeysChanged, MethodInfo, Started
 from sz_protocol.kernel.machine import Machine
 from sz_protocol.settings import Settings
 from sz_runtime.ports import StoreError
@@ -24,6 +24,7 @@ from sz_runtime.simulation.store import AbandonedStore, RemoteStore, SimStore
 from sz_runtime.simulation.store_server import StoreServer
 from sz_runtime.simulation.streams import stream
 from sz_runtime.simulation.trace import Trace
+from sz_runtime.simulation.worker_facts import KeysSet
 
 NodeFactory = Callable[[Settings, Random, NodePlan], Machine]
 
@@ -41,6 +42,8 @@ class Surroundings:
     make_node: NodeFactory
     make_executor: Callable[["Host", Diary], HostedExecutor] | None = None
     """Replaces the simulated handlers, for users who bring their own."""
+    keys_without: tuple[str, ...] = ()
+    """Handlers whose keys are taken away."""
     settings: Settings = Factory(
         lambda self: evolve(self.plan.settings, remote=bool(self.plan.workers)), takes_self=True
     )
@@ -88,6 +91,7 @@ class Host(Mortal):
             NodeStarted(agenda.now_us, self.name, self.incarnation, opened.term, now.utc_us, opened.high_water_us)
         )
         self.give((Started(opened.term, opened.high_water_us), self._handlers()))
+        self.tell_keys()
         self.ask(self._apply())
         if not life.over:
             # A process that died before it listened is not there to be called.
@@ -160,6 +164,16 @@ class Host(Mortal):
         if self.life is not None:
             self.life.executor.set_methods(self.infos())
             self.give((self._handlers(),))
+
+    def tell_keys(self) -> None:
+        """Who may speak, where links verify that."""
+        plan, without = self.around.plan, self.around.keys_without
+        if self.life is None or not plan.verified:
+            return
+        owners = dict.fromkeys(worker.handler_id for worker in plan.workers)
+        allowed = tuple(owner for owner in owners if owner not in without)
+        self.trace.add(KeysSet(self.agenda.now_us, self.name, allowed))
+        self.give((KeysChanged(tuple(AllowedKey(owner, owner) for owner in allowed)),))
 
     # --- death ------------------------------------------------------------------------------------------------
 

@@ -144,6 +144,12 @@ INVARIANTS: tuple[Invariant, ...] = (
         MemoryBounded="Memory follows schedules and unfinished runs, not what has been.",
     ),
     *_table(
+        Kind.ALWAYS,
+        "allowing",
+        OnlyAllowedTakePart="Whose key is not its handler's, or was taken away, neither registers nor gets a run.",
+        RevokedIsNotHeard="No run ends by a result that came only after the key of its worker was taken away.",
+    ),
+    *_table(
         Kind.EVENTUALLY,
         "liveness",
         AllRunsTerminal="Every due run has its outcome.",

@@ -45,7 +45,8 @@ class WorkerPlan:
     """A process that registers as a remote handler, under its name or as `id` (two with one id are twins), at the first
     of `servers` that it can reach (none named: the nodes of the plan's first store). `has` are the schedules whose
     methods it offers (None: all that remote handlers execute). `volatile`: its outbox does not survive it. `slow`: its
-    handlers take so many times as long as those of others."""
+    handlers take so many times as long as those of others. `key`: whose key it has, where that is not its own
+    handler's."""
 
     name: str
     slots: int = 16
@@ -55,6 +56,12 @@ class WorkerPlan:
     has: tuple[str, ...] | None = None
     volatile: bool = False
     slow: int = 1
+    key: str = ""
+
+    @property
+    def its_key(self) -> str:
+        """The key that links verify: named after the handler to whom it belongs."""
+        return self.key or self.handler_id
 
     @property
     def handler_id(self) -> str:
@@ -82,6 +89,8 @@ class Plan:
     """How long a run may take once everything is healed."""
     workers: tuple[WorkerPlan, ...] = ()
     attachment: AttachmentSettings = Factory(AttachmentSettings)
+    verified: bool = False
+    """Links verify keys, and each handler id belongs to one."""
 
     def servers_of(self, worker: WorkerPlan) -> tuple[str, ...]:
         """The nodes at which a worker registers."""

@@ -35,7 +35,20 @@ GOLDEN = re.compile(r"\s+>")
 FINISH = "finish"
 """The last line of a scenario: heal, settle, count."""
 HEAD = (
-    *("seed", "calm", "origin", "settings", "attachment", "pool", "node", "worker", "job", "first", "settle"),
+    *(
+        "seed",
+        "calm",
+        "verified",
+        "origin",
+        "settings",
+        "attachment",
+        "pool",
+        "node",
+        "worker",
+        "job",
+        "first",
+        "settle",
+    ),
     "patience",
 )
 _CHANCES = ("fails", "hangs", "stubborn", "unstorable", "poison", "fatal")
@@ -56,6 +69,8 @@ def head_lines(plan: Plan) -> list[str]:
     lines = [f"seed {plan.seed}"]
     if plan.calm:
         lines.append("calm")
+    if plan.verified:
+        lines.append("verified")
     if plan.origin_utc_us != usual.origin_utc_us:
         lines.append(f"origin {_iso(plan.origin_utc_us)}")
     if plan.settle_us != usual.settle_us:
@@ -86,7 +101,8 @@ def _worker_line(worker: WorkerPlan) -> str:
     words += [f"tags {' '.join(f'{name}={value}' for name, value in worker.tags.items())}"] if worker.tags else []
     words += [f"has {' '.join(worker.has) or 'nothing'}"] if worker.has is not None else []
     words += ["volatile"] * worker.volatile
-    return " ".join(words + [f"slow {worker.slow}"] * (worker.slow != 1))
+    words += [f"slow {worker.slow}"] * (worker.slow != 1)
+    return " ".join(words + [f"key {worker.key}"] * bool(worker.key))
 
 
 def _job_line(job: Job) -> str:
@@ -184,6 +200,8 @@ def _read_line(draft: Draft, line: str) -> None:
             draft.seed = int(rest)
         case "calm":
             draft.rest["calm"] = True
+        case "verified":
+            draft.rest["verified"] = True
         case "origin":
             moment = datetime.strptime(rest, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
             draft.rest["origin_utc_us"] = int(moment.timestamp()) * SECOND_US
@@ -232,7 +250,7 @@ def _read_node(rest: str) -> NodePlan:
 _WORKER = re.compile(
     r"(?P<name>[\w.\-]+)(?: slots (?P<slots>\d+))?(?: id (?P<id>[\w.\-]+))?(?: at (?P<at>[\w.\- ]+?))?"
     r"(?: tags (?P<tags>\w+=\w+(?: \w+=\w+)*))?(?: has (?P<has>[\w.\- ]+?))?(?P<volatile> volatile)?"
-    r"(?: slow (?P<slow>\d+))?"
+    r"(?: slow (?P<slow>\d+))?(?: key (?P<key>[\w.\-]+))?"
 )
 
 
@@ -240,7 +258,7 @@ def _read_worker(rest: str) -> WorkerPlan:
     match = _WORKER.fullmatch(rest)
     if match is None:
         raise ScenarioError(
-            'a worker is written "worker NAME slots N id ID at NODES tags A=B has SCHEDULES volatile slow N"'
+            'a worker is written "worker NAME slots N id ID at NODES tags A=B has SCHEDULES volatile slow N key ID"'
         )
     found = match.groupdict()
     has = None if found["has"] is None else tuple(word for word in found["has"].split() if word != "nothing")
@@ -253,6 +271,7 @@ def _read_worker(rest: str) -> WorkerPlan:
         has,
         found["volatile"] is not None,
         int(found["slow"] or 1),
+        found["key"] or "",
     )
 
 

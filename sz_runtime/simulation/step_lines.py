@@ -28,6 +28,7 @@ from sz_runtime.simulation.steps import (
     ResumeSchedule,
     Rewind,
     SetDisk,
+    SetKeys,
     SetMethods,
     SetStore,
     SetWeather,
@@ -61,6 +62,8 @@ def step_to_line(step: Step) -> str:
             return _clock_line(step)
         case SetDisk() | SetStore():
             return _store_line(step)
+        case SetKeys(without):
+            return f"keys without {' '.join(without)}" if without else "keys all"
         case Partition() | Cut() | Mend() | SetWeather() | Meddle():
             return _network_line(step)
         case _:
@@ -263,13 +266,14 @@ _LINES: list[tuple[str, Callable[[Found], Step]]] = [
         rf"methods (?P<node>{_NAME}) (?:all|without (?P<ids>{_NAME}(?: {_NAME})*))",
         lambda f: SetMethods(f["node"], tuple((f["ids"] or "").split())),
     ),
+    (rf"keys (?:all|without (?P<ids>{_NAME}(?: {_NAME})*))", lambda f: SetKeys(tuple((f["ids"] or "").split()))),
     (r"heal", lambda f: Heal()),
 ]
 _PATTERNS = [(re.compile(pattern), build) for pattern, build in _LINES]
 
 VERBS = (
     *("advance", "start", "crash", "drain", "pause", "stall", "suspend", "rewind", "clock", "disk", "store"),
-    *("partition", "cut", "mend", "weather", "ask", "configure", "methods", *Meddling, "heal"),
+    *("partition", "cut", "mend", "weather", "ask", "configure", "methods", "keys", *Meddling, "heal"),
 )
 
 

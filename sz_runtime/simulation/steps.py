@@ -232,6 +232,14 @@ class SetMethods:
     without: tuple[str, ...] = ()
 
 
+@frozen
+class SetKeys:
+    """Who may speak changes, at all servers: the keys of `without` (handler ids) are taken away until the next such
+    step."""
+
+    without: tuple[str, ...] = ()
+
+
 class Meddling(StrEnum):
     """NOISE: bytes that are no message, most of them a message of theirs with a few bytes changed. REPLAY: one of their
     earlier messages once more. FORGE: results of runs that the sender does not execute, or in somebody else's name."""
@@ -280,6 +288,7 @@ Step = (
     | CancelRuns
     | Configure
     | SetMethods
+    | SetKeys
     | Meddle
     | Heal
 )

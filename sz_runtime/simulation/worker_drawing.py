@@ -29,6 +29,7 @@ from sz_runtime.simulation.steps import (
     Partition,
     Rewind,
     SetDisk,
+    SetKeys,
     SetMethods,
     SetStore,
     SetWeather,
@@ -42,6 +43,8 @@ from sz_runtime.simulation.workload import draw_duration
 
 SHARE = 0.4
 """Of all seeds."""
+KEYED_SHARE = 0.35
+"""Of those with workers and faults: their links verify keys."""
 ROOMS = ("attic", "cellar")
 """Values of the one tag that simulated workers have."""
 LONGEST_SETTLE_US = 20 * MINUTE_US
@@ -81,6 +84,10 @@ def enlist(plan: Plan) -> Plan:
         planned.append((0 if plan.calm else rng.choice((0, 0, rng.randint(0, 20 * SECOND_US))), Start(worker.name)))
     if not plan.calm:
         planned += _faults(rng, plan, length_us)
+        keyed = stream(plan.seed, "access")
+        if keyed.random() < KEYED_SHARE:
+            plan, more = with_keys(keyed, plan, length_us)
+            planned += more
         planned += slow_recoveries(stream(plan.seed, "slow recoveries"), plan, length_us)
     steps = as_steps(((at_us, step) for at_us, step in planned if at_us <= length_us), length_us)
     more_us = plan.settings.lease_us + REJOIN_US
@@ -182,6 +189,26 @@ def _faults(rng: Random, plan: Plan, length_us: int) -> Planned:
         for _ in range(rng.randint(1, 4)):
             planned += kind(rng, plan, rng.randint(0, length_us), rng.choice(plan.workers).name)
     return planned
+
+
+def with_keys(rng: Random, plan: Plan, length_us: int) -> tuple[Plan, Planned]:
+    """Keys are taken away and given back; and now and then somebody calls himself by the name of a worker, with a key
+    of his own or with that of another worker."""
+    planned: Planned = []
+    owners = list(dict.fromkeys(worker.handler_id for worker in plan.workers))
+    if rng.random() < 0.7:
+        victim = rng.choice(plan.workers)
+        others = [owner for owner in owners if owner != victim.handler_id]
+        key = rng.choice((*others, "thief"))
+        thief = WorkerPlan("thief", slots=4, id=victim.handler_id, tags=victim.tags, key=key)
+        plan = evolve(plan, workers=(*plan.workers, thief))
+        planned.append((rng.randint(0, length_us // 2), Start(thief.name)))
+    for _ in range(rng.randint(1, 6)):
+        at_us = rng.randint(0, length_us)
+        until_us = at_us + draw_duration(rng, SECOND_US // 10, 60 * SECOND_US)
+        without = tuple(rng.sample(owners, rng.randint(1, len(owners))))
+        planned += [(at_us, SetKeys(without)), (until_us, SetKeys())]
+    return evolve(plan, verified=True), planned
 
 
 def slow_recoveries(rng: Random, plan: Plan, length_us: int) -> Planned:

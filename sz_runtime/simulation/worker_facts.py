@@ -88,6 +88,13 @@ class Mischief(Noted):
 
 
 @fact
+class KeysSet(Noted):
+    """The server `node` was told that the keys of these handlers, and no others, may speak."""
+
+    handlers: tuple[str, ...]
+
+
+@fact
 class HandlerSeen(Noted):
     """The server `node` says of a remote handler that it is registered, rejected (`code`), suspect, heard, lost,
     draining or left. `session` is that of a registration."""

@@ -28,6 +28,8 @@ def render_worker(record: Noted) -> str | None:
             return f"lost its connection to {to} ({connection}): {why}"
         case f.HandlerSeen(handler_id=handler_id, what=what, code=code):
             return f"handler {handler_id} is {what}{f' ({code})' if code else ''}"
+        case f.KeysSet(handlers=handlers):
+            return f"was told whose keys are allowed: {' '.join(handlers) or 'nobody'}"
         case f.Mischief(sender=sender, kind=kind):
             return f"gets {kind} as from {sender}"
     return _outbox(record)

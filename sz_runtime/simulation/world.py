@@ -9,7 +9,7 @@ The same seed gives the same trace hash, in every process, on every machine.
 from collections.abc import Callable
 from random import Random
 
-from attrs import Factory, define, frozen
+from attrs import Factory, define, field, frozen
 
 from sz_protocol.kernel.machine import Machine
 from sz_protocol.node import Node
@@ -87,6 +87,7 @@ class World:
     trace: Trace = Factory(lambda self: Trace(self.keep), takes_self=True)
     hosts: dict[str, Host] = Factory(dict)
     workers: dict[str, WorkerHost] = Factory(dict)
+    around: Surroundings = field(init=False)
     stores: dict[str, StoreServer] = Factory(dict)
     network: SimNetwork = Factory(
         lambda self: SimNetwork(self.agenda, self.trace, stream(self.plan.seed, "network")), takes_self=True
@@ -128,6 +129,9 @@ class World:
                 around=around,
                 disk=SimDisk(stream(plan.seed, "disk", worker.name)),
             )
+        if plan.verified:
+            self.links.keys = {worker.name: worker.its_key for worker in plan.workers}
+        self.around = around
         if plan.workers:
             self.links.attach(list(self.hosts), list(self.workers))
 

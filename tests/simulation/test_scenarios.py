@@ -5,11 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from sz_protocol.kernel.effects import CancelReason
+from sz_protocol.machines.carriage import Carriage
 from sz_protocol.machines.execution import Execution
 from sz_protocol.machines.leases import Leases
 from sz_protocol.machines.run_table import RunTable
+from sz_protocol.machines.workers import Session, Worker
+from sz_protocol.messages import Hello
 from sz_protocol.records import Run
 from sz_protocol.triggers import Interval
 from sz_runtime.simulation.drawing import draw_plan
@@ -114,6 +118,21 @@ def test_a_cancellation_that_counts_less_than_a_time_out_is_seen() -> None:
     with plant(mutant("weak", "the first reason to stop stays", (RunTable, "ask_to_stop", weaker_stays))):
         violations = play(path.read_text("utf-8")).result.violations
     assert {violation.invariant for violation in violations} == {"CancelKept"}
+
+
+def test_a_life_that_is_taken_for_the_one_before_it_is_seen() -> None:
+    # Too rare for a mutant: a worker has to die between the beginning of a run and its Accept, and be back in time.
+    def of_one_life(take_stock: Callable[..., Any]) -> Callable[..., Any]:
+        def taken(self: Carriage, worker: Worker, session: Session, before: Hello | None, *rest: Any) -> Any:
+            same = None if before is None else evolve(before, incarnation=session.hello.incarnation)
+            return take_stock(self, worker, session, same, *rest)
+
+        return taken
+
+    script = (ROOT / "back_before_its_accept.scenario").read_text("utf-8")
+    with plant(mutant("one_life", "a new life is taken for the one before it", (Carriage, "take_stock", of_one_life))):
+        violations = play(script).result.violations
+    assert {violation.invariant for violation in violations} == {"AttemptMonotonic", "FenceGrows", "LossIsVisible"}
 
 
 def _breaks(plan: Plan, invariant: str) -> bool:

@@ -2,6 +2,7 @@
 
 from attrs import Factory, define
 
+from sz_runtime.simulation.checkers.allowing import Allowing
 from sz_runtime.simulation.checkers.attached import Attached
 from sz_runtime.simulation.checkers.base import Checker, Oracle, Report, Violation
 from sz_runtime.simulation.checkers.calm import Calm
@@ -37,6 +38,7 @@ FAMILIES: tuple[type[Checker], ...] = (
     Dispatching,
     Carrying,
     Attached,
+    Allowing,
     Liveness,
     Rejoining,
     Calm,

@@ -24,6 +24,7 @@ from sz_runtime.simulation.facts import (
 from sz_runtime.simulation.plan import Plan, WorkerPlan
 from sz_runtime.simulation.worker_facts import (
     HandlerSeen,
+    KeysSet,
     ResultsForgotten,
     ResultsKept,
     ResultsLost,
@@ -103,6 +104,10 @@ class Fleet:
     sessions: dict[int, Session] = Factory(dict)
     current: dict[tuple[str, str], int] = Factory(dict)
     """(server, handler) -> session."""
+    allowed: dict[str, tuple[str, ...]] = Factory(dict)
+    """Server -> handlers whose keys may speak, where links verify keys."""
+    revoked: dict[tuple[str, str], int] = Factory(dict)
+    """(server, handler) -> the session that ended with its key."""
     heard_us: dict[tuple[str, str], int] = Factory(dict)
     replaced: tuple[LifeName, int] | None = None
     """Who was registered until then where somebody registered last, at that server, and when that was heard there."""
@@ -143,6 +148,7 @@ class Fleet:
             Said: self.on_said,
             MessageDelivered: self.on_delivered,
             HandlerSeen: self.on_seen,
+            KeysSet: self.on_keys,
             Told: self.on_told,
             RunWritten: self.on_run,
             RowsDropped: self.on_dropped,
@@ -185,8 +191,9 @@ class Fleet:
         self._end_sessions(record.node)
 
     def _end_sessions(self, server: str) -> None:
-        for place in [place for place in self.current if place[0] == server]:
-            del self.current[place]
+        for sessions in (self.current, self.revoked):
+            for place in [place for place in sessions if place[0] == server]:
+                del sessions[place]
 
     def on_term(self, record: TermTaken) -> None:
         """Another node life decides from here on."""
@@ -243,16 +250,28 @@ class Fleet:
             case "registered" if record.session in self.sessions:
                 before = self.current.get(place)
                 self.replaced = None if before is None else (self.sessions[before].life, self.heard_us[place])
+                self.revoked.pop(place, None)
                 self.current[place] = record.session
+                self._end_revoked(record.node)
                 self.heard_us[place] = record.at_us
                 lives = self.joined.setdefault(record.handler_id, [])
                 lives.append((record.at_us, self.sessions[record.session].life))
             case "lost":
-                self.lost_session = self.current.pop(place, None)
+                self.lost_session = self.current.pop(place, self.revoked.pop(place, None))
                 self.given_up[record.handler_id] = record.at_us
             case "left":
                 self.current.pop(place, None)
                 self.left[record.handler_id] = record.at_us
+
+    def on_keys(self, record: KeysSet) -> None:
+        """Whoever may not speak any more is heard no more: what comes behind this does not count."""
+        self.allowed[record.node] = record.handlers
+        self._end_revoked(record.node)
+
+    def _end_revoked(self, server: str) -> None:
+        for place in [place for place in self.current if place[0] == server]:
+            if not self.may_speak(server, self.sessions[self.current[place]].life[0]):
+                self.revoked[place] = self.current.pop(place)
 
     def on_told(self, record: Told) -> None:
         """An execution that did not stop when it was asked to."""
@@ -312,6 +331,11 @@ class Fleet:
             hand.lost = hand.lost or ((hand.started.row, hand.started.attempt) in lost and not hand.sent)
 
     # --- questions --------------------------------------------------------------------------------------------
+
+    def may_speak(self, server: str, worker: str) -> bool:
+        """Whether a server was told that the key of a worker is that of its handler, as far as it verifies any."""
+        plan, allowed = self.workers.get(worker), self.allowed.get(server)
+        return allowed is None or (plan is not None and plan.its_key == plan.handler_id and plan.its_key in allowed)
 
     def hand(self, worker: str, incarnation: int, row: int, attempt: int) -> Hand | None:
         """The execution of an attempt by a life."""

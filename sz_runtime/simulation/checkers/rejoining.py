@@ -55,7 +55,8 @@ class Rejoining(Checker):
         lives = [fleet.sessions[session].life for session in fleet.current.values()]
         here = {worker: None for worker, incarnation in lives if fleet.is_alive((worker, incarnation))}
         present = [self.oracle.workers[worker].handler_id for worker in here]
-        for handler_id in dict.fromkeys(worker.handler_id for worker in self.oracle.plan.workers):
+        rightful = [one.handler_id for one in self.oracle.plan.workers if one.its_key == one.handler_id]
+        for handler_id in dict.fromkeys(rightful):
             if handler_id not in present:
                 self.report.add("HandlersRejoin", evolve(end, node=handler_id), f"{handler_id} is not registered")
         for record in self.held:

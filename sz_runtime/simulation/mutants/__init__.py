@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 
 from attrs import evolve
 
+from sz_runtime.simulation.mutants.allowing import ALLOWING
 from sz_runtime.simulation.mutants.attachment import ATTACHMENT
 from sz_runtime.simulation.mutants.execution import EXECUTION
 from sz_runtime.simulation.mutants.membership import MEMBERSHIP
@@ -19,7 +20,7 @@ from sz_runtime.simulation.mutants.storing import STORING
 
 __all__ = ["MUTANTS", "Mutant", "UnknownMutant", "plant", "planted"]
 
-REMOTE = tuple(evolve(mutant, remote=True) for mutant in (*MEMBERSHIP, *ATTACHMENT))
+REMOTE = tuple(evolve(mutant, remote=True) for mutant in (*MEMBERSHIP, *ATTACHMENT, *ALLOWING))
 ALL = (*SCHEDULING, *EXECUTION, *STORING, *REMOTE)
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutant in ALL}
 
