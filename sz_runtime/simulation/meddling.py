@@ -1,6 +1,7 @@
 """Frames that nobody who is right sends: noise, old messages, results in somebody else's name."""
 
 from random import Random
+from typing import Any
 
 from sz_protocol.codec import decode, encode
 from sz_protocol.kernel.errors import DecodeError
@@ -22,15 +23,18 @@ def meddle(links: SimLinks, step: Meddle) -> None:
         case Meddling.REPLAY:
             frames = [frame for frame in links.sent if (frame.sender, frame.to) == (step.sender, step.to)]
             if frames:
-                _put(links, step, _connection(links, step), links.rng.choice(frames).bytes)
+                frame, connection = links.rng.choice(frames), _connection(links, step)
+                _put(links, step, connection, frame.bytes, frame.message if frame.connection == connection else None)
         case Meddling.FORGE:
             _forge(links, step)
 
 
-def _put(links: SimLinks, step: Meddle, connection: int, frame: bytes) -> None:
+def _put(links: SimLinks, step: Meddle, connection: int, frame: bytes, genuine: Any = None) -> None:
+    """`genuine`: what it says, where it comes from the connection to which its session belongs."""
     if connection:
         number = links.put(step.sender, step.to, connection, frame)
-        links.trace.add(Mischief(links.agenda.now_us, step.to, step.sender, number, step.kind))
+        session, granted = getattr(genuine, "session", 0), getattr(genuine, "granted", -1)
+        links.trace.add(Mischief(links.agenda.now_us, step.to, step.sender, number, step.kind, session, granted))
 
 
 def _connection(links: SimLinks, step: Meddle) -> int:
@@ -68,16 +72,19 @@ def _forge(links: SimLinks, step: Meddle) -> None:
     others = [frame for frame in dispatched if frame.to != step.sender]
     own = [frame for frame in links.sent if (frame.sender, frame.to) == (step.sender, step.to)]
     in_session = [frame for frame in own if not isinstance(frame.message, Hello)]
+    belongs = False
     if others and in_session and links.rng.random() < OWN_SESSION:
         victim, session = others[-1], in_session[-1].message.session
         connection = _connection(links, step)
+        belongs = in_session[-1].connection == connection
     elif dispatched:
         victim = dispatched[-1]
         session = victim.message.session
         connection = links.connect(step.sender, step.to)
     else:
         return
-    _put(links, step, connection, encode(Results(session, 0, _lies(victim, links.rng))))
+    results = Results(session, 0, _lies(victim, links.rng))
+    _put(links, step, connection, encode(results), results if belongs else None)
 
 
 def _lies(victim: Frame, rng: Random) -> tuple[RunReport, ...]:

@@ -80,11 +80,15 @@ class Unsaid(Noted):
 
 @fact
 class Mischief(Noted):
-    """Somebody else put a frame on the way to `node`, as if `sender` had sent it. `kind`: noise, replay, forged."""
+    """Somebody else put a frame on the way to `node`, as if `sender` had sent it. `kind`: noise, replay, forged.
+    `session`: whose message it is, where it comes from the connection of that session, so that nobody can tell it from
+    one of `sender`; 0 where it does not. `granted` is -1 where it grants nothing."""
 
     sender: str
     number: int
     kind: str
+    session: int
+    granted: int
 
 
 @fact

@@ -25,6 +25,7 @@ from sz_runtime.simulation.plan import Plan, WorkerPlan
 from sz_runtime.simulation.worker_facts import (
     HandlerSeen,
     KeysSet,
+    Mischief,
     ResultsForgotten,
     ResultsKept,
     ResultsLost,
@@ -129,7 +130,7 @@ class Fleet:
     """(worker, row, attempt) -> when it was sent last, by which server of which term."""
     unresponsive: dict[tuple[str, int], None] = Factory(dict)
     """(row, attempt) as text and number: given up although it may go on."""
-    on_the_way: dict[int, Said] = Factory(dict)
+    on_the_way: dict[int, Said | Mischief] = Factory(dict)
     kept: dict[str, dict[tuple[int, int], int]] = Factory(dict)
     """Worker -> results that are durable in its outbox, with the time since when."""
 
@@ -146,6 +147,7 @@ class Fleet:
             Rewound: self.on_rewound,
             Stalled: self.on_stalled,
             Said: self.on_said,
+            Mischief: self.on_mischief,
             MessageDelivered: self.on_delivered,
             HandlerSeen: self.on_seen,
             KeysSet: self.on_keys,
@@ -215,9 +217,7 @@ class Fleet:
 
     def on_said(self, record: Said) -> None:
         """Offers of sessions, and what is sent in them."""
-        self.on_the_way[record.number] = record
-        if len(self.on_the_way) > MOST_ON_THE_WAY:
-            del self.on_the_way[next(iter(self.on_the_way))]
+        self._send(record)
         if record.kind == "welcome":
             life = record.to, self.lives.get(record.to, 0)
             self.sessions.setdefault(record.session, Session(record.node, life))
@@ -231,6 +231,16 @@ class Fleet:
                     started = hand.started
                     is_its = (started.node, started.attempt, started.fence) == (record.node, attempt, fence)
                     hand.sent = hand.sent or is_its
+
+    def on_mischief(self, record: Mischief) -> None:
+        """What nobody can tell from a message of a session is a sign of life as well."""
+        if record.session:
+            self._send(record)
+
+    def _send(self, record: Said | Mischief) -> None:
+        self.on_the_way[record.number] = record
+        if len(self.on_the_way) > MOST_ON_THE_WAY:
+            del self.on_the_way[next(iter(self.on_the_way))]
 
     def on_delivered(self, record: MessageDelivered) -> None:
         """A message of a session that counts is a sign of life."""
