@@ -66,3 +66,18 @@ def test_a_server_carries_neither_the_parser_of_commands_nor_rich() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "['sz_runtime.config']\n"
+
+
+LOGS = """\
+import structlog
+from sz_shells.cli.serving import set_up_logging
+set_up_logging(False, lambda text: text)
+structlog.get_logger().warning("told", said="\\x1b[2Jgone\\nlevel=info event=forged")
+"""
+
+
+def test_what_others_write_neither_steers_the_terminal_of_a_log_nor_forges_a_line() -> None:
+    done = subprocess.run([sys.executable, "-c", LOGS], capture_output=True, text=True, check=True)
+    (line,) = (done.stdout + done.stderr).splitlines()
+    assert r"x1b[2Jgone" in line
+    assert "\x1b" not in line

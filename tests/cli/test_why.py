@@ -12,12 +12,15 @@ from cyclopts import CycloptsError
 from sz_protocol.commands import Done, Pause, Resume, RunNow
 from sz_protocol.definition import Definition, MisfirePolicy, Overlap, OverlapPolicy, Retry, Semantics
 from sz_protocol.evidence import Question
+from sz_protocol.explaining import Explanation
 from sz_protocol.kernel.effects import StartRun
 from sz_protocol.kernel.now import MINUTE_US, SECOND_US
 from sz_protocol.moments import Moment
 from sz_protocol.records import Outcome, Reason
+from sz_protocol.tracing import Step
 from sz_protocol.triggers import Cron, fires_between
 from sz_shells.cli.main import build_app
+from sz_shells.cli.why import _print as show
 from sz_shells.cli.why import ask as ask_store
 from sz_shells.stores.sqlite import SqliteStore
 from tests.protocol.explaining_rig import Ending, World, utc
@@ -222,6 +225,15 @@ def test_a_person_gets_sentences_and_a_trace(
     assert capsys.readouterr().out.startswith(zoned)
     assert run("paused", str(config)) == 0
     assert "next: 2026-03-01T10:15:00+00:00" in capsys.readouterr().out
+
+
+def test_what_handlers_wrote_does_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    steps = (Step(0, "it raised: \x1b[2Jgone"),)
+    show(Explanation("s", "failed", "error", ("it said \x1b[31mred\rforged",), steps=steps))
+    shown = capsys.readouterr().out
+    assert r"it said \x1b[31mred\rforged" in shown
+    assert r"it raised: \x1b[2Jgone" in shown
+    assert "\x1b" not in shown
 
 
 def test_an_unknown_name_ends_with_1_and_the_nearest_one(

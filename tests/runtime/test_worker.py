@@ -320,6 +320,16 @@ def test_what_cannot_work_is_said_when_the_worker_is_made(tmp_path: Path, monkey
             Worker(**options)  # type: ignore[arg-type]
 
 
+def test_a_worker_offers_2000_methods_at_most() -> None:
+    """What a server would refuse is said before anybody is asked."""
+    full = registry()
+    full.register("tasks", add, aliases=[f"add-{number}" for number in range(1, 2000)])
+    Worker("tcp://127.0.0.1:5556", "edge-1", registry=full)
+    full.register("tasks", greet)
+    with pytest.raises(WorkerError, match="worker edge-1 has 2001 methods, 2000 are the limit"):
+        Worker("tcp://127.0.0.1:5556", "edge-1", registry=full)
+
+
 async def test_without_modules_a_worker_offers_what_this_process_has_registered() -> None:
     @register_local("edge-of-test")
     async def only_here() -> str:
