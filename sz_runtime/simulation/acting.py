@@ -9,7 +9,7 @@ from sz_runtime.simulation.disk import SimDisk
 from sz_runtime.simulation.facts import ClockChanged, Fault, Phase
 from sz_runtime.simulation.handler_link import SimLinks
 from sz_runtime.simulation.host import Host, Surroundings
-from sz_runtime.simulation.meddling import meddle
+from sz_runtime.simulation.meddling import come_as_strangers, meddle
 from sz_runtime.simulation.mortal import Mortal
 from sz_runtime.simulation.network import CALM, SimNetwork
 from sz_runtime.simulation.plan import Plan
@@ -23,6 +23,7 @@ from sz_runtime.simulation.steps import (
     DiskState,
     Drain,
     DriftClock,
+    HalfClose,
     Heal,
     Meddle,
     Mend,
@@ -39,6 +40,7 @@ from sz_runtime.simulation.steps import (
     Start,
     Step,
     StepClock,
+    Strangers,
     TriggerSchedule,
     TrustClock,
 )
@@ -89,6 +91,10 @@ def act(stage: Stage, step: Step) -> None:
             stage.network.weather = weather
         case SetKeys(without):
             set_keys(stage, without)
+        case HalfClose(sender, to):
+            stage.links.half_close(sender, to)
+        case Strangers(node, count):
+            come_as_strangers(stage.links, node, count)
         case Meddle():
             meddle(stage.links, step)
         case PauseSchedule() | ResumeSchedule() | TriggerSchedule() | CancelRuns() | Configure() | SetMethods():

@@ -33,6 +33,8 @@ LEAST_CALL_US, MOST_CALL_US = 20 * MILLISECOND_US, SECOND_US // 2
 """How long a worker waits before it calls the next server."""
 NOTICE_US = (SECOND_US // 2, 3 * SECOND_US, 15 * SECOND_US, None)
 """How soon a worker notices that its connection is cut: drawn for each one."""
+HALF_CLOSED_US = 15 * SECOND_US
+"""So long it takes at most to notice that a direction of a connection is closed: links ask for signs of life."""
 REMEMBERED = 256
 """Frames that can be replayed."""
 
@@ -113,11 +115,14 @@ class ClientEnd:
 
     def _look_whether_cut(self) -> None:
         now_us = self.links.agenda.now_us
-        if not self.links.is_cut(self.name, self.server):
+        notice_us = self.notice_us
+        if self.links.is_half_closed(self.name, self.server, self.number):
+            notice_us = HALF_CLOSED_US if notice_us is None else notice_us
+        elif not self.links.is_cut(self.name, self.server):
             self.cut_since_us = None
             return
         self.cut_since_us = now_us if self.cut_since_us is None else self.cut_since_us
-        if self.notice_us is not None and now_us - self.cut_since_us >= self.notice_us:
+        if notice_us is not None and now_us - self.cut_since_us >= notice_us:
             # Not at once: this is the midst of an order.
             self.links.agenda.after(1, self.hang_up, self.number, "silence")
 
@@ -152,6 +157,8 @@ class SimLinks:
     calling: dict[str, ClientEnd] = Factory(dict)
     sent: deque[Frame] = Factory(lambda: deque(maxlen=REMEMBERED))
     issued: int = 0
+    half_closed: dict[tuple[str, int], None] = Factory(dict)
+    """(who sends, connection): what goes nowhere."""
 
     def serve(self, name: str) -> ServerEnd:
         """The link of a node that begins a life."""
@@ -173,6 +180,17 @@ class SimLinks:
     def is_cut(self, worker: str, server: str) -> bool:
         """Whether nothing goes, in one direction at least."""
         return self.network.is_cut(worker, server) or self.network.is_cut(server, worker)
+
+    def half_close(self, sender: str, to: str) -> None:
+        """What `sender` says over the connection that the two have now goes nowhere; the other direction works on."""
+        for worker, server in ((sender, to), (to, sender)):
+            client = self.calling.get(worker)
+            if client is not None and client.server == server and client.number:
+                self.half_closed[sender, client.number] = None
+
+    def is_half_closed(self, worker: str, server: str, connection: int) -> bool:
+        """Whether a direction of this connection is closed."""
+        return (worker, connection) in self.half_closed or (server, connection) in self.half_closed
 
     def connect(self, worker: str, server: str) -> int:
         """The number of a new connection; 0 where nobody answers."""
@@ -209,7 +227,8 @@ class SimLinks:
 
     def put(self, sender: str, to: str, connection: int, data: bytes) -> int:
         """Put bytes on their way; the number of the datagram."""
-        return self.network.send(sender, to, connection.to_bytes(NUMBER_BYTES, "big") + data)
+        lost = (sender, connection) in self.half_closed
+        return self.network.send(sender, to, connection.to_bytes(NUMBER_BYTES, "big") + data, lost)
 
     def _at_server(self, server: str, worker: str, payload: bytes) -> None:
         end = self.listening.get(server)

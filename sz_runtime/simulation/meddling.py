@@ -3,15 +3,27 @@
 from random import Random
 from typing import Any
 
-from sz_protocol.codec import decode, encode
+from sz_protocol.codec import MAX_BYTES, decode, encode
 from sz_protocol.kernel.errors import DecodeError
-from sz_protocol.messages import TO_HANDLER, TO_HANDLER_SERVER, DispatchedRun, Hello, Results, RunReport
+from sz_protocol.messages import (
+    HANDLER_PROTO,
+    TO_HANDLER,
+    TO_HANDLER_SERVER,
+    DispatchedRun,
+    Hello,
+    OfferedMethod,
+    Results,
+    RunReport,
+)
 from sz_protocol.records import Outcome
 from sz_runtime.simulation.handler_link import Frame, SimLinks
 from sz_runtime.simulation.steps import Meddle, Meddling
 from sz_runtime.simulation.worker_facts import Mischief
 
 MOST_NOISE = 64
+STRANGER = "stranger"
+OVERSIZE = 2
+"""Which of the strangers has a frame that is too long for anybody."""
 OWN_SESSION = 0.6
 
 
@@ -27,6 +39,20 @@ def meddle(links: SimLinks, step: Meddle) -> None:
                 _put(links, step, connection, frame.bytes, frame.message if frame.connection == connection else None)
         case Meddling.FORGE:
             _forge(links, step)
+
+
+def come_as_strangers(links: SimLinks, server: str, count: int) -> None:
+    """Connections that nobody knows, and that stay open."""
+    for number in range(count):
+        connection = links.connect(STRANGER, server)
+        if not connection:
+            return
+        hello = encode(Hello(f"{STRANGER}{number}", number + 1, 1, 1, HANDLER_PROTO, (OfferedMethod("work"),), 1))
+        says = (b"", hello[: len(hello) // 2], b"\xc1" + links.rng.randbytes(MOST_NOISE), hello)[number % 4]
+        if number == OVERSIZE:
+            says = bytes(MAX_BYTES + 1)
+        if says:
+            links.put(STRANGER, server, connection, says)
 
 
 def _put(links: SimLinks, step: Meddle, connection: int, frame: bytes, genuine: Any = None) -> None:

@@ -70,11 +70,12 @@ class SimNetwork:
         """The place is gone; what arrives there falls on the floor."""
         self._receivers.pop(place, None)
 
-    def send(self, sender: str, to: str, payload: bytes) -> int:
-        """One datagram, and its number. Never fails; whether and when it arrives is the network's secret."""
+    def send(self, sender: str, to: str, payload: bytes, lost: bool = False) -> int:
+        """One datagram, and its number. Never fails; whether and when it arrives is the network's secret, unless it is
+        `lost` already."""
         self._sent += 1
         number, copies = self._sent, 1
-        if self.rng.random() < self.weather.loss:
+        if self.rng.random() < self.weather.loss or lost:
             copies = 0
         elif self.rng.random() < self.weather.duplication:
             copies = 2

@@ -18,6 +18,7 @@ from sz_runtime.simulation.steps import (
     DiskState,
     Drain,
     DriftClock,
+    HalfClose,
     Heal,
     Meddle,
     Meddling,
@@ -37,6 +38,7 @@ from sz_runtime.simulation.steps import (
     Start,
     Step,
     StepClock,
+    Strangers,
     TriggerSchedule,
     TrustClock,
 )
@@ -64,7 +66,7 @@ def step_to_line(step: Step) -> str:
             return _store_line(step)
         case SetKeys(without):
             return f"keys without {' '.join(without)}" if without else "keys all"
-        case Partition() | Cut() | Mend() | SetWeather() | Meddle():
+        case Partition() | Cut() | Mend() | SetWeather() | Meddle() | HalfClose() | Strangers():
             return _network_line(step)
         case _:
             return _person_line(step)
@@ -104,12 +106,16 @@ def _store_line(step: SetDisk | SetStore) -> str:
             return f"store {store} {' '.join(words) or 'ok'}"
 
 
-def _network_line(step: Partition | Cut | Mend | SetWeather | Meddle) -> str:
+def _network_line(step: Partition | Cut | Mend | SetWeather | Meddle | HalfClose | Strangers) -> str:
     match step:
         case Partition(groups):
             return "partition " + " | ".join(" ".join(group) for group in groups)
         case Cut(sender, to):
             return f"cut {sender} -> {to}"
+        case HalfClose(sender, to):
+            return f"close {sender} -> {to}"
+        case Strangers(node, count):
+            return f"strangers {node} {count}"
         case Meddle(kind, sender, to):
             return f"{kind} {sender} -> {to}"
         case Mend(swizzle_us):
@@ -245,6 +251,8 @@ _LINES: list[tuple[str, Callable[[Found], Step]]] = [
         rf"(?P<kind>{'|'.join(Meddling)}) (?P<sender>{_NAME}) -> (?P<to>{_NAME})",
         lambda f: Meddle(Meddling(f["kind"]), f["sender"], f["to"]),
     ),
+    (rf"close (?P<sender>{_NAME}) -> (?P<to>{_NAME})", lambda f: HalfClose(f["sender"], f["to"])),
+    (rf"strangers (?P<node>{_NAME}) (?P<count>\d+)", lambda f: Strangers(f["node"], int(f["count"]))),
     (rf"mend(?: within (?P<us>{_TIME}))?", lambda f: Mend(_us(f["us"]) if f["us"] else 0)),
     (r"weather (?P<calm>calm)", lambda f: SetWeather(CALM)),
     (r"weather (?P<words>\w+=[\d.e+-]+(?: \w+=[\d.e+-]+)*)", _weather),
@@ -273,7 +281,20 @@ _PATTERNS = [(re.compile(pattern), build) for pattern, build in _LINES]
 
 VERBS = (
     *("advance", "start", "crash", "drain", "pause", "stall", "suspend", "rewind", "clock", "disk", "store"),
-    *("partition", "cut", "mend", "weather", "ask", "configure", "methods", "keys", *Meddling, "heal"),
+    *(
+        "partition",
+        "cut",
+        "mend",
+        "weather",
+        "ask",
+        "configure",
+        "methods",
+        "keys",
+        *Meddling,
+        "close",
+        "strangers",
+        "heal",
+    ),
 )
 
 

@@ -259,6 +259,23 @@ class Meddle:
 
 
 @frozen
+class HalfClose:
+    """One direction of the connection between a worker and a server is closed for good; the other one works on."""
+
+    sender: str
+    to: str
+
+
+@frozen
+class Strangers:
+    """So many connections to a node by nobody who is known: a quarter each say nothing at all, half a Hello, random
+    bytes (one of them too many of them), and a Hello with never another word. All of them stay open."""
+
+    node: str
+    count: int
+
+
+@frozen
 class Heal:
     """Everything is put right: network, disks, clocks, handlers; dead nodes are started."""
 
@@ -290,5 +307,7 @@ Step = (
     | SetMethods
     | SetKeys
     | Meddle
+    | HalfClose
+    | Strangers
     | Heal
 )

@@ -26,6 +26,10 @@ from sz_runtime.simulation.worker_facts import WorkerStopped
 BASE_OBJECTS = 400
 OBJECTS_PER_JOB = 60
 OBJECTS_PER_RUN = 40
+A_FEW_WORKERS = 5
+"""For so many there is room in BASE_OBJECTS;"""
+OBJECTS_PER_OFFER = 6
+"""for each method of any further one, and for itself, so many more."""
 ANSWER_WITHIN_US = 200_000_000
 """A command waits out the store's troubles a few times, then it is refused."""
 
@@ -140,7 +144,10 @@ class Health(Checker):
 
     def on_weighed(self, record: Weighed) -> None:
         """MemoryBounded: by the schedules and by what is not over, not by what has been."""
-        bound = BASE_OBJECTS + OBJECTS_PER_JOB * len(self.oracle.plan.jobs) + OBJECTS_PER_RUN * record.unfinished
+        plan = self.oracle.plan
+        bound = BASE_OBJECTS + OBJECTS_PER_JOB * len(plan.jobs) + OBJECTS_PER_RUN * record.unfinished
+        for worker in plan.workers[A_FEW_WORKERS:]:
+            bound += OBJECTS_PER_OFFER * (1 + len(plan.jobs if worker.has is None else worker.has))
         if record.objects > bound:
             what = f"{record.objects} entries in memory with {record.unfinished} unfinished runs; {bound} are allowed"
             self.report.add("MemoryBounded", record, what)
