@@ -118,7 +118,8 @@ class Timing(Checker):
 
     beliefs: dict[str, ClockBelief] = Factory(dict)
     spreads: dict[tuple[str, str], int] = Factory(dict)
-    not_before: dict[tuple[str, int], tuple[int, str]] = Factory(dict)
+    not_before: dict[tuple[str, int], tuple[int, str, int]] = Factory(dict)
+    """(store, row) -> until when it waits, who said so, and the last claim before that."""
     touched: dict[str, None] = Factory(dict)
     """Nodes whose clock is not true, or was not."""
     still_until: dict[str, int] = Factory(dict)
@@ -182,7 +183,7 @@ class Timing(Checker):
     def on_run(self, record: RunWritten) -> None:
         """NoEarlyFire: decided when it was due, by a clock that the node was right to believe."""
         if record.state == "pending":
-            self.not_before[record.node, record.row] = (record.not_before_us, record.writer)
+            self.not_before[record.node, record.row] = record.not_before_us, record.writer, record.fence
         if not record.inserted or record.kind != "scheduled" or record.reason == "past_at_creation":
             return
         due_us = record.until_us + self.spreads.get((record.node, record.schedule_id), 0)
@@ -206,7 +207,10 @@ class Timing(Checker):
         waits = self.not_before.get((self.oracle.stores[record.node], record.row))
         if waits is None or record.node in self.touched:
             return
-        not_before_us, writer = waits
+        not_before_us, writer, fence = waits
+        if record.fence <= fence:
+            # A worker that stood still begins what was given up meanwhile: it is not this that had to wait.
+            return
         own = writer == record.node or (record.node in self.oracle.workers and writer not in self.touched)
         if own and record.utc_us < not_before_us:
             what = f"row {record.row} began {not_before_us - record.utc_us} us before its back-off was over"
