@@ -177,7 +177,8 @@ class Membership:
         if again_us is not None:
             at_us.append(max(again_us, self.swept_us + self.settings.redeliver_us // 8))
         if self.workers.offered:
-            at_us.append(next(iter(self.workers.offered.values())).until_us)
+            # Only memory waits for this: strangers who came in numbers are forgotten together.
+            at_us.append(next(iter(self.workers.offered.values())).until_us + self.settings.heartbeat_us)
         if self.changed:
             at_us.append(self.tell_from_us)
         if self.expect_until_us is not None:

@@ -202,6 +202,24 @@ def test_memb_1_a_hello_that_was_late_takes_nothing_from_the_session_that_is() -
     assert not desk.machine.workers.offered, "what nobody takes up is taken back"
 
 
+def test_strangers_who_came_in_numbers_and_say_nothing_more_are_forgotten_together() -> None:
+    desk = Desk()
+    strangers = 200
+    for number in range(strangers):
+        Remote(desk, id=f"stranger{number}").hello()
+        desk.now = evolve(desk.now, mono_us=desk.now.mono_us + 1000, utc_us=desk.now.utc_us + 1000)
+    assert len(desk.machine.workers.offered) == strangers
+    wakes = 0
+    while desk.machine.workers.offered:
+        wakeup = desk.machine.next_wakeup(desk.now)
+        assert wakeup is not None
+        later_us = wakeup.at_us - desk.now.mono_us
+        desk.now = evolve(desk.now, mono_us=wakeup.at_us, utc_us=desk.now.utc_us + later_us)
+        desk.give(Woke())
+        wakes += 1
+    assert wakes <= 2
+
+
 # --- MEMB-2: twins ---------------------------------------------------------------------------------------------
 
 
