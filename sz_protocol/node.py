@@ -6,7 +6,7 @@ of bounded length (NODE-1). After Stop nothing more is ordered (NODE-2).
 
 from collections import deque
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from attrs import Factory, define, field
 
@@ -46,8 +46,8 @@ from sz_protocol.kernel.events import (
     WriteDone,
     WriteFailed,
 )
-from sz_protocol.kernel.machine import Machine
-from sz_protocol.kernel.now import Now, WakeReason, Wakeup, earliest
+from sz_protocol.kernel.machine import Machine, earliest
+from sz_protocol.kernel.now import Now, WakeReason, Wakeup
 from sz_protocol.machines.catalog import Catalog
 from sz_protocol.machines.execution import Execution
 from sz_protocol.machines.monotonic import Monotonic
@@ -59,6 +59,8 @@ from sz_protocol.machines.timekeeping import Timekeeping
 from sz_protocol.notices import Ignored
 from sz_protocol.ops import Ops
 from sz_protocol.settings import Settings
+
+_BACKLOG: Final = WakeReason.BACKLOG  # bound once, as in records.py
 
 
 class Telling(Machine, Protocol):
@@ -156,15 +158,17 @@ class Node:
     stopped: bool = False
     machines: tuple[Machine, ...] = field(init=False, repr=False, eq=False)
     """All that this node has: those that hear of time."""
-    _routes: dict[type[Any], tuple[Machine, ...]] = field(init=False, repr=False, eq=False)
-    _telling: tuple[Telling, ...] = field(init=False, repr=False, eq=False)
+    _routes: dict[type[Any], tuple[tuple[Machine, ...], tuple[Telling, ...]]] = field(init=False, repr=False, eq=False)
+    """Who hears of an event, and those of them that may have something to tell because of it."""
 
     def __attrs_post_init__(self) -> None:
-        present = {kind: [getattr(self, name) for name in names] for kind, names in ROUTES.items()}
-        self._routes = {kind: tuple(m for m in machines if m is not None) for kind, machines in present.items()}
-        self.machines = self._routes[Woke]
         told = (self.recovery, self.catalog, self.scheduling, self.monotonic, self.execution)
-        self._telling = told if self.membership is None else (*told, self.membership)
+        telling = told if self.membership is None else (*told, self.membership)
+        self._routes = {}
+        for kind, names in ROUTES.items():
+            present = tuple(machine for name in names if (machine := getattr(self, name)) is not None)
+            self._routes[kind] = present, tuple(m for m in telling if any(m is one for one in present))
+        self.machines, _ = self._routes[Woke]
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
         """Route one fact, and whatever the machines tell each other because of it."""
@@ -189,7 +193,7 @@ class Node:
             effects += [Publish(notice) for notice in self.time.notices]
             self.time.notices.clear()
         for stop in effects:
-            if isinstance(stop, Stop):
+            if type(stop) is Stop:
                 self.stopped = True
                 effects.remove(stop)
                 effects.append(stop)
@@ -201,11 +205,11 @@ class Node:
         if self.stopped:
             return None
         now = self.time.read(now)
+        first = earliest(self.machines, now)
         check_us = self.time.next_check_us()
-        wakeups = [machine.next_wakeup(now) for machine in self.machines]
-        if check_us is not None:
-            wakeups.append(Wakeup(max(check_us, now.mono_us + 1), WakeReason.CLOCK))
-        return earliest(wakeups)
+        if check_us is not None and (first is None or (first.reason is not _BACKLOG and check_us < first.at_us)):
+            return Wakeup(max(check_us, now.mono_us + 1), WakeReason.CLOCK)
+        return first
 
     def _route(self, event: Event, now: Now, effects: list[Effect], work: deque[Event]) -> None:
         """Hand an event to those whom it concerns, and take from them what others are to hear."""
@@ -218,14 +222,14 @@ class Node:
             if whole is None:
                 return
             event = whole
-        machines = self._routes[kind]
+        machines, tellers = self._routes[kind]
         for machine in machines:
             effects += machine.handle(event, now)
         if not machines:
             effects += _unheard(event)
-        if self.membership is not None:
+        if self.membership is not None and len(effects) > ordered:
             self._divert(effects, ordered, work)
-        for teller in self._telling:
+        for teller in tellers:
             if teller.outbox:
                 work.extend(teller.outbox)
                 teller.outbox.clear()

@@ -1,10 +1,13 @@
 """The one interface that every state machine has."""
 
-from typing import Protocol
+from collections.abc import Iterable
+from typing import Final, Protocol
 
 from sz_protocol.kernel.effects import Effect
 from sz_protocol.kernel.events import Event
-from sz_protocol.kernel.now import Now, Wakeup
+from sz_protocol.kernel.now import Now, WakeReason, Wakeup
+
+_BACKLOG: Final = WakeReason.BACKLOG  # bound once, as in records.py
 
 
 class Machine(Protocol):
@@ -22,3 +25,17 @@ class Machine(Protocol):
     def next_wakeup(self, now: Now) -> Wakeup | None:
         """When `Woke` should come, or None when only an event can bring news."""
         ...
+
+
+def earliest(machines: Iterable[Machine], now: Now) -> Wakeup | None:
+    """The first wake-up of several machines that live together; a backlog comes before all others."""
+    first: Wakeup | None = None
+    for machine in machines:
+        wakeup = machine.next_wakeup(now)
+        if wakeup is None:
+            continue
+        if wakeup.reason is _BACKLOG:
+            return wakeup
+        if first is None or wakeup.at_us < first.at_us:
+            first = wakeup
+    return first

@@ -45,16 +45,3 @@ class Wakeup:
 
     at_us: int
     reason: WakeReason
-
-
-def earliest(wakeups: "list[Wakeup | None]") -> Wakeup | None:
-    """The first of several wake-ups; a backlog always comes first."""
-    best: Wakeup | None = None
-    for wakeup in wakeups:
-        if wakeup is None:
-            continue
-        if wakeup.reason is WakeReason.BACKLOG:
-            return wakeup
-        if best is None or wakeup.at_us < best.at_us:
-            best = wakeup
-    return best

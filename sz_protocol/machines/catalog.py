@@ -26,6 +26,7 @@ from sz_protocol.kernel.events import (
     SchedulesStored,
     SettleWanted,
     StopRequested,
+    Woke,
     WriteDone,
     WriteFailed,
 )
@@ -128,8 +129,10 @@ class Catalog:
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
         """Take one fact."""
-        effects = self._retry(now)
+        effects = self._retry(now) if self.waiting else []
         match event:
+            case Woke():
+                pass
             case Commanded(request_id=request_id, command=command):
                 effects += self._on_command(request_id, command, now)
             case ReadDone(op=op, rows=rows) if op in self.jobs:

@@ -45,7 +45,7 @@ from sz_protocol.kernel.now import Now, WakeReason, Wakeup
 from sz_protocol.kernel.record import record
 from sz_protocol.machines.admission import Admission
 from sz_protocol.machines.completion import Completion, decide_completion, decide_loss, decide_revoke, decide_stop
-from sz_protocol.machines.run_table import RunTable
+from sz_protocol.machines.run_table import FEW_DEADLINES, RunTable
 from sz_protocol.machines.run_writer import (
     Claim,
     ClaimsRead,
@@ -70,6 +70,8 @@ from sz_protocol.triggers import Unreadable
 _PENDING: Final = RunState.PENDING
 _LEASED: Final = RunState.LEASED
 _DONE: Final = RunState.DONE
+_BACKLOG: Final = WakeReason.BACKLOG
+_DEADLINE: Final = WakeReason.DEADLINE
 
 
 class ExecutionState(Enum):
@@ -81,6 +83,12 @@ class ExecutionState(Enum):
     RUNNING = auto()
     DRAINING = auto()
     STOPPED = auto()
+
+
+# Bound once, as in records.py: looked at with every event.
+_RUNNING: Final = ExecutionState.RUNNING
+_DRAINING: Final = ExecutionState.DRAINING
+_STOPPED: Final = ExecutionState.STOPPED
 
 
 @record
@@ -126,32 +134,36 @@ class Execution:
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
         """Expire what is over, take one fact, then claim what can have a slot."""
-        if self.state is ExecutionState.STOPPED:
+        if self.state is _STOPPED:
             return []
         # Expire first: a late result must not win against a deadline that has passed.
         effects = self._expire(now)
         for verdict in self.writer.handle(event, now):
             effects += self._on_verdict(verdict, now)
         effects += self._on_event(event, now)
-        if self.state is ExecutionState.RUNNING:
+        if self.state is _RUNNING:
             self._claim_ready()
-        effects += self._take_writes()
-        if self.state is ExecutionState.DRAINING:
+        if self.writer.effects:
+            effects += self._take_writes()
+        if self.state is _DRAINING:
             effects += self._finish_drain(now)
         return effects
 
     def next_wakeup(self, now: Now) -> Wakeup | None:
         """The first deadline, back-off or retry; BACKLOG while runs that hold a slot wait for their claim."""
-        if self.state is ExecutionState.STOPPED:
+        if self.state is _STOPPED:
             return None
         retry_at_us = self.writer.retry_at_us
-        if self.table.placement.ready and self.state is ExecutionState.RUNNING and retry_at_us is None:
-            return Wakeup(now.mono_us, WakeReason.BACKLOG)
-        delayed = self.table.placement.delayed
-        delayed_us = delayed[0][0] if delayed else None
-        waits = (self.table.first_deadline(), delayed_us, retry_at_us, self.drain_until_us)
-        at_us = [at for at in waits if at is not None]
-        return Wakeup(max(min(at_us), now.mono_us + 1), WakeReason.DEADLINE) if at_us else None
+        placement = self.table.placement
+        if placement.ready and self.state is _RUNNING and retry_at_us is None:
+            return Wakeup(now.mono_us, _BACKLOG)
+        at_us = self.table.first_deadline()
+        if placement.delayed and (at_us is None or placement.delayed[0][0] < at_us):
+            at_us = placement.delayed[0][0]
+        for other_us in (retry_at_us, self.drain_until_us):
+            if other_us is not None and (at_us is None or other_us < at_us):
+                at_us = other_us
+        return None if at_us is None else Wakeup(max(at_us, now.mono_us + 1), _DEADLINE)
 
     def _on_event(self, event: Event, now: Now) -> list[Effect]:
         match event:
@@ -203,10 +215,11 @@ class Execution:
 
     def _claim_ready(self) -> None:
         """Claim, in one write, runs whose turn has come (RUN-4)."""
-        limit = self.settings.slice_instants
-        ready = self.table.placement.ready
-        if self.writer.retry_at_us is not None:
+        placement = self.table.placement
+        ready = placement.ready
+        if self.writer.retry_at_us is not None or not (ready or placement.pools.awake):
             return
+        limit = self.settings.slice_instants
         claimed: list[Run] = []
         expected: list[int] = []
         while len(claimed) < limit:
@@ -216,7 +229,7 @@ class Execution:
                 break
             row = ready.popleft()
             run = self.table.runs.get(row)
-            if run is None or run.state is not RunState.PENDING:
+            if run is None or run.state is not _PENDING:
                 continue
             expected.append(run.attempt)
             worker = self.table.placement.worker_of(row)
@@ -489,9 +502,13 @@ class Execution:
     # --- time, and the end ------------------------------------------------------------------------------------
 
     def _expire(self, now: Now) -> list[Effect]:
-        effects = self.stopping.expire(now)
-        for row in self.table.placement.pop_delayed(now):
-            self.table.place(row, now, waited=True)
+        deadlines, delayed = self.table.deadlines, self.table.placement.delayed
+        effects: list[Effect] = []
+        if deadlines and (deadlines[0][0] <= now.mono_us or len(deadlines) > FEW_DEADLINES):
+            effects += self.stopping.expire(now)
+        if delayed and delayed[0][0] <= now.mono_us:
+            for row in self.table.placement.pop_delayed(now):
+                self.table.place(row, now, waited=True)
         if self.drain_until_us is not None and now.mono_us >= self.drain_until_us:
             effects += self._drain_on(now)
         return effects

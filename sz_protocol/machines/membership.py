@@ -7,7 +7,7 @@ decision.
 
 from enum import Enum, auto
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 from attrs import Factory, define, evolve
 
@@ -32,6 +32,7 @@ from sz_protocol.kernel.events import (
     Started,
     StopAssigned,
     StopRequested,
+    Woke,
 )
 from sz_protocol.kernel.moves import Moves, allows, move
 from sz_protocol.kernel.now import Now, WakeReason, Wakeup
@@ -97,6 +98,12 @@ class MembershipState(Enum):
     STOPPING = auto()
 
 
+# Bound once, as in records.py: looked at with every event.
+_IDLE: Final = MembershipState.IDLE
+_RECOVERING: Final = MembershipState.RECOVERING
+_DEADLINE: Final = WakeReason.DEADLINE
+
+
 MOVES: Moves[MembershipState] = {
     (MembershipState.IDLE, Started): MembershipState.RECOVERING,
     (MembershipState.RECOVERING, RunsRecovered): MembershipState.OPEN,
@@ -137,6 +144,8 @@ class Membership:
         """Expire what is over, take one fact, then tell what can be executed."""
         effects = self._expire(now)
         match event:
+            case Woke():
+                pass
             case Received(sender=sender, message=message, key=key):
                 effects += self._on_received(sender, message, key, now)
             case RunsAssigned(worker=name, runs=runs):
@@ -162,28 +171,30 @@ class Membership:
                 self._on_life(event, now)
             case _:
                 pass
-        self._tell(now)
+        if self.changed:
+            self._tell(now)
         return effects
 
     def next_wakeup(self, now: Now) -> Wakeup | None:
         """The first deadline of a handler, of a message that has to be said again, or of what is to be told."""
-        if self.state is MembershipState.IDLE:
+        if self.state is _IDLE:
             return None
-        at_us: list[int] = []
-        if self.workers.watch:
+        workers = self.workers
+        waits: list[int] = []
+        if workers.watch:
             # A node that slept through two heartbeats could not tell its own silence from that of others.
-            at_us += [self.workers.watch[0][0], (self.seen_us or 0) + self.settings.heartbeat_us]
+            waits = [workers.watch[0][0], (self.seen_us or 0) + self.settings.heartbeat_us]
         again_us = self.leases.next_us()
         if again_us is not None:
-            at_us.append(max(again_us, self.swept_us + self.settings.redeliver_us // 8))
-        if self.workers.offered:
+            waits.append(max(again_us, self.swept_us + self.settings.redeliver_us // 8))
+        if workers.offered:
             # Only memory waits for this: strangers who came in numbers are forgotten together.
-            at_us.append(next(iter(self.workers.offered.values())).until_us + self.settings.heartbeat_us)
+            waits.append(next(iter(workers.offered.values())).until_us + self.settings.heartbeat_us)
         if self.changed:
-            at_us.append(self.tell_from_us)
+            waits.append(self.tell_from_us)
         if self.expect_until_us is not None:
-            at_us.append(self.expect_until_us)
-        return Wakeup(max(min(at_us), now.mono_us + 1), WakeReason.DEADLINE) if at_us else None
+            waits.append(self.expect_until_us)
+        return Wakeup(max(min(waits), now.mono_us + 1), _DEADLINE) if waits else None
 
     # --- life -------------------------------------------------------------------------------------------------
 
@@ -230,15 +241,17 @@ class Membership:
     def _expire(self, now: Now) -> list[Effect]:
         stood_still = self.seen_us is not None and now.mono_us - self.seen_us > 2 * self.settings.heartbeat_us
         self.seen_us = now.mono_us
-        if stood_still or self.state is MembershipState.RECOVERING:
+        if stood_still or self.state is _RECOVERING:
             # MEMB-4: nobody could be heard meanwhile.
             self._renew_all(now)
         if self.expect_until_us is not None and now.mono_us >= self.expect_until_us:
             self.expect_until_us = None
             self.changed = True
         effects: list[Effect] = []
-        for worker in self.workers.pop_due(now):
-            effects += self._fire_worker(worker, now)
+        watch = self.workers.watch
+        if watch and watch[0][0] <= now.mono_us:
+            for worker in self.workers.pop_due(now):
+                effects += self._fire_worker(worker, now)
         offered = self.workers.offered
         while offered and (first := next(iter(offered.values()))).until_us <= now.mono_us:
             self.workers.forget_offer(first)
@@ -426,7 +439,7 @@ class Membership:
 
     def _tell(self, now: Now) -> None:
         """Tell what can be executed; many who come and go at once are told at once."""
-        if not self.changed or now.mono_us < self.tell_from_us:
+        if now.mono_us < self.tell_from_us:
             return
         self.changed = False
         open_ = self.state in (MembershipState.OPEN, MembershipState.STOPPING)

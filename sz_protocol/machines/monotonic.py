@@ -10,6 +10,7 @@ get one row, and none of them is served a second time.
 
 from enum import Enum, auto
 from heapq import heappop, heappush
+from typing import Final
 
 from attrs import Factory, define, evolve
 
@@ -52,6 +53,11 @@ class MonotonicState(Enum):
     RESTING = auto()
     TICKING = auto()
     STOPPED = auto()
+
+
+# Bound once, as in records.py.
+_TICKING: Final = MonotonicState.TICKING
+_RESTING: Final = MonotonicState.RESTING
 
 
 @record
@@ -121,18 +127,19 @@ class Monotonic:
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
         """Notice whether the time is trusted, then take one fact."""
-        self._look_at(now)
+        if self.state is (_TICKING if now.trusted else _RESTING):
+            self._look_at(now)
         if self.retry_at_us is not None and now.mono_us >= self.retry_at_us:
             self.retry_at_us = None
         match event:
-            case Woke() if self.state is MonotonicState.TICKING:
-                return self._on_woke(now)
+            case Woke():
+                return self._on_woke(now) if self.state is _TICKING else []
             case ReadDone(op=op, rows=rows) if op == self.op:
                 self._on_rows(rows, now)
             case ReadFailed(op=op) if op == self.op:
                 self.op = None
                 self.retry_at_us = now.mono_us + self.settings.store_retry_us
-            case SchedulesStored(schedules=schedules) if self.state is MonotonicState.TICKING:
+            case SchedulesStored(schedules=schedules) if self.state is _TICKING:
                 for schedule in schedules:
                     self._adopt(schedule, now)
             case FiringsSettled(monotonic=True):
@@ -151,11 +158,12 @@ class Monotonic:
 
     def next_wakeup(self, now: Now) -> Wakeup | None:
         """The next due period or retry; BACKLOG while some are due, or a page is to be read."""
-        if self.state is not MonotonicState.TICKING and not (self.state is MonotonicState.RESTING and not now.trusted):
+        state = self.state
+        if state is not _TICKING and (now.trusted or state is not _RESTING):
             return None
         if self.retry_at_us is not None:
             return Wakeup(max(self.retry_at_us, now.mono_us + 1), WakeReason.RETRY)
-        if self.state is MonotonicState.RESTING or (self.listing is not None and self.op is None):
+        if state is _RESTING or (self.listing is not None and self.op is None):
             return Wakeup(now.mono_us, WakeReason.BACKLOG)
         self._trim()
         if self.flight is not None or not self.heap or self.routes is None:
@@ -166,9 +174,7 @@ class Monotonic:
         return Wakeup(due_us, WakeReason.DUE)
 
     def _look_at(self, now: Now) -> None:
-        """MONO-1."""
-        if self.state is not (MonotonicState.TICKING if now.trusted else MonotonicState.RESTING):
-            return
+        """MONO-1: the time has come to be known, or is known no more."""
         self.state = move(MOVES, self.state, Trusted() if now.trusted else Distrusted())
         self.ticking.clear()
         self.heap.clear()

@@ -15,6 +15,7 @@ from sz_protocol.kernel.events import (
     RunsFound,
     RunsRecovered,
     Started,
+    Woke,
 )
 from sz_protocol.kernel.moves import Moves, move
 from sz_protocol.kernel.now import Now, WakeReason, Wakeup
@@ -59,6 +60,8 @@ class Recovery:
     def handle(self, event: Event, now: Now) -> list[Effect]:
         """Take one fact."""
         match event:
+            case Woke() if self.retry_at_us is None:
+                return []
             case Started(term=term):
                 self.state = move(MOVES, self.state, event)
                 self.own_from_row = term * CLAIMS_PER_TERM

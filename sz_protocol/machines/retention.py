@@ -9,6 +9,7 @@ knowing is told so by the store, and lets its handlers go to its successor.
 """
 
 from random import Random
+from typing import Final
 
 from attrs import define
 
@@ -20,6 +21,8 @@ from sz_protocol.ops import Ops
 from sz_protocol.settings import Settings
 
 FIRST_WITHIN_US = MINUTE_US
+
+_HOUSEKEEPING: Final = WakeReason.HOUSEKEEPING  # bound once, as in records.py
 
 
 @define
@@ -51,16 +54,16 @@ class Retention:
         """The next sweep."""
         if self.due_us is None:
             return None
-        at_us = now.mono_us if self._due(now) else self.due_us
-        return Wakeup(max(at_us, now.mono_us + 1), WakeReason.HOUSEKEEPING)
+        at_us = now.mono_us + 1 if self._due(now) else self.due_us
+        return Wakeup(at_us, _HOUSEKEEPING)
 
     def _due(self, now: Now) -> bool:
         if self.due_us is None:
             return False
-        busy = (
-            self.settings.retention_us is not None and self.ops.claims - self.claims > self.settings.retention_rows // 2
-        )
-        return busy or now.mono_us >= self.due_us
+        if now.mono_us >= self.due_us:
+            return True
+        settings = self.settings
+        return settings.retention_us is not None and self.ops.claims - self.claims > settings.retention_rows // 2
 
     def _sweep(self, now: Now) -> tuple[Change, ...]:
         """What to drop. Whoever does not know the time does not know what is old; with the next sweep he may."""

@@ -32,6 +32,9 @@ Deadline = tuple[int, int, int, str]
 """(When, on the monotonic clock, row, claim, why to stop it.) Two of one claim may fall on one instant: so all of it
 has an order."""
 
+FEW_DEADLINES = 1000
+"""How many may be kept whatever they are worth."""
+
 GRACE_OVER = ""
 """No reason to stop it: it was asked to, and its grace is over."""
 
@@ -108,7 +111,7 @@ class RunTable:
         """Move a PENDING run forward: to where it has to wait, or among those that are ready to be claimed. `waited`:
         its delay is over, whatever the wall clock says by now."""
         run = self.runs.get(row)
-        if not self.open or run is None or run.state is not RunState.PENDING or not self.placement.has_turn(run):
+        if not self.open or run is None or run.state is not _PENDING or not self.placement.has_turn(run):
             return
         if isinstance(self.definitions[row].trigger, Unreadable):
             return
@@ -130,7 +133,7 @@ class RunTable:
         """The store has answered what was on its way: a PENDING run may move forward."""
         self.unsettled.pop(row, None)
         run = self.runs.get(row)
-        if run is None or run.state is not RunState.PENDING:
+        if run is None or run.state is not _PENDING:
             return
         if row in self.placement.slots:
             self.placement.ready.append(row)
@@ -283,7 +286,7 @@ class RunTable:
 
     def pop_deadlines(self, now: Now) -> list[tuple[Run, CancelReason | None]]:
         """The runs whose deadlines have passed, each with the reason to stop it (None: its grace is over)."""
-        if len(self.deadlines) > 1000 + 4 * len(self.runs):
+        if len(self.deadlines) > FEW_DEADLINES + 4 * len(self.runs):
             # Most runs end long before their time-outs: memory follows those that are left.
             self.deadlines = [deadline for deadline in self.deadlines if deadline[1] in self.runs]
             heapify(self.deadlines)

@@ -11,7 +11,7 @@ from attrs import Factory, define, evolve
 
 from sz_protocol.changes import Change, CursorMove, InsertAttempts, InsertRuns, MoveCursors, UpdateRuns
 from sz_protocol.kernel.effects import Effect, Publish, Read, Write
-from sz_protocol.kernel.events import Event, FailReason, ReadDone, ReadFailed, WriteDone, WriteFailed
+from sz_protocol.kernel.events import Event, FailReason, ReadDone, ReadFailed, Woke, WriteDone, WriteFailed
 from sz_protocol.kernel.now import Now
 from sz_protocol.kernel.record import record
 from sz_protocol.kernel.write_gate import WriteGate
@@ -140,12 +140,14 @@ class RunWriter:
             self.retry_at_us = None
             self._retry()
         match event:
-            case WriteFailed(reason=FailReason.FENCED):
-                # Whichever machine's write it was: they all carry the same term.
-                return [Fenced()]
+            case Woke():
+                pass
             case WriteDone(op=op) if self.gate.owns(op):
                 self._answered(now)
                 return [Durable(self.gate.release(op))]
+            case WriteFailed(reason=FailReason.FENCED):
+                # Whichever machine's write it was: they all carry the same term.
+                return [Fenced()]
             case WriteFailed(op=op) if self.gate.owns(op):
                 return self._on_failed(self.gate.release(op), event, now)
             case ReadDone(op=op, rows=rows) if op in self.readbacks:

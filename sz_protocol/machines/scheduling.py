@@ -10,6 +10,7 @@ schedule that is told of late never hides a newer one.
 """
 
 from enum import Enum, auto
+from typing import Final
 
 from attrs import Factory, define
 
@@ -53,6 +54,13 @@ class SchedulingState(Enum):
     RECOVERING = auto()
     FIRING = auto()
     STOPPED = auto()
+
+
+# Bound once, as in records.py.
+_FIRING: Final = SchedulingState.FIRING
+_BACKLOG: Final = WakeReason.BACKLOG
+_PAGE: Final = WakeReason.PAGE
+_DUE: Final = WakeReason.DUE
 
 
 MOVES: Moves[SchedulingState] = {
@@ -135,26 +143,26 @@ class Scheduling:
 
     def next_wakeup(self, now: Now) -> Wakeup | None:
         """The next due time, page or retry; BACKLOG while due work waits and may be decided."""
-        if self.state is not SchedulingState.FIRING or self.routes is None:
+        if self.state is not _FIRING or self.routes is None:
             return None
         if self.troubled_until_us is not None:
             return Wakeup(max(self.troubled_until_us, now.mono_us + 1), WakeReason.RETRY)
         if self.reload_ids and not self.reload_ops:
-            return Wakeup(now.mono_us, WakeReason.BACKLOG)
+            return Wakeup(now.mono_us, _BACKLOG)
         if self.in_flight >= self.settings.writes_in_flight:
             return None
         self._trim()
         if not now.trusted:
             return None
         due_us = self.due.instants[0] if self.due.instants else None
-        if self._wants_page(now) or (due_us is not None and due_us <= now.utc_us):
-            return Wakeup(now.mono_us, WakeReason.BACKLOG)
+        if (due_us is not None and due_us <= now.utc_us) or self._wants_page(now):
+            return Wakeup(now.mono_us, _BACKLOG)
         page_us = self.target_us - self.settings.horizon_us // 2
-        if self.page_op is None and not self._crowded() and (due_us is None or page_us < due_us):
-            return Wakeup(now.mono_us + page_us - now.utc_us, WakeReason.PAGE)
+        if (due_us is None or page_us < due_us) and self.page_op is None and not self._crowded():
+            return Wakeup(now.mono_us + page_us - now.utc_us, _PAGE)
         if due_us is None:
             return None
-        return Wakeup(now.mono_us + due_us - now.utc_us, WakeReason.DUE)
+        return Wakeup(now.mono_us + due_us - now.utc_us, _DUE)
 
     # --- life -------------------------------------------------------------------------------------------------
 
@@ -167,9 +175,9 @@ class Scheduling:
     # --- due work ---------------------------------------------------------------------------------------------
 
     def _on_woke(self, now: Now) -> list[Effect]:
-        if self.state is not SchedulingState.FIRING or self.routes is None or self.troubled_until_us is not None:
+        if self.state is not _FIRING or self.routes is None or self.troubled_until_us is not None:
             return []
-        effects = self._reload()
+        effects = self._reload() if self.reload_ids else []
         if not now.trusted:
             return effects
         if self._wants_page(now):
@@ -180,11 +188,15 @@ class Scheduling:
             if firings:
                 self.in_flight += 1
                 self.outbox.append(FiringsDecided(tuple(firings)))
-            for (state, reason), ids in self.unfit.items():
-                settle = state is ScheduleState.ACTIVE
-                self.outbox.append(SettleWanted(tuple(ids)) if settle else ParkWanted(tuple(ids), state, reason))
-            self.unfit.clear()
+            if self.unfit:
+                self._ask_to_mend()
         return effects
+
+    def _ask_to_mend(self) -> None:
+        for (state, reason), ids in self.unfit.items():
+            settle = state is ScheduleState.ACTIVE
+            self.outbox.append(SettleWanted(tuple(ids)) if settle else ParkWanted(tuple(ids), state, reason))
+        self.unfit.clear()
 
     def _slice(self, now: Now) -> list[Firing]:
         """Decide due schedules until the slice is full; the rest stays a backlog, strictly smaller."""

@@ -69,10 +69,11 @@ class Timekeeping:
 
     def next_check_us(self) -> int | None:
         """When, on the monotonic clock, a probation ends."""
-        at_us = [
-            at for at in (self.held_until_us if self.held_base_us is not None else None, self.behind_until_us) if at
-        ]
-        return min(at_us) if at_us else None
+        held_us = self.held_until_us if self.held_base_us is not None else None
+        behind_us = self.behind_until_us
+        if held_us is None or behind_us is None:
+            return held_us if behind_us is None else behind_us
+        return min(held_us, behind_us)
 
     def _is_steady(self, now: Now) -> bool:
         if self.base_us is None or self.held_base_us is not None:

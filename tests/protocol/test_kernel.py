@@ -3,14 +3,16 @@
 from enum import Enum, auto
 
 import pytest
+from attrs import frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sz_protocol.kernel.effects import StartRun, Write
+from sz_protocol.kernel.effects import Effect, StartRun, Write
 from sz_protocol.kernel.errors import LocalProtocolError
-from sz_protocol.kernel.events import RunResult, StopRequested, Woke, WriteDone
+from sz_protocol.kernel.events import Event, RunResult, StopRequested, Woke, WriteDone
+from sz_protocol.kernel.machine import earliest
 from sz_protocol.kernel.moves import Moves, allows, as_markdown, move
-from sz_protocol.kernel.now import Now, WakeReason, Wakeup, earliest
+from sz_protocol.kernel.now import Now, WakeReason, Wakeup
 from sz_protocol.kernel.write_gate import WriteGate
 from sz_protocol.ops import Ops
 from sz_protocol.records import CLAIMS_PER_TERM, Run, RunKind, run_key
@@ -62,9 +64,24 @@ def test_gate_1_an_operation_holds_one_thing() -> None:
     assert gate.release(7) == "a"
 
 
+@frozen
+class Sleeper:
+    """A machine that only wants to be woken."""
+
+    wakeup: Wakeup | None
+
+    def handle(self, event: Event, now: Now) -> list[Effect]:
+        """Nothing follows."""
+        return []
+
+    def next_wakeup(self, now: Now) -> Wakeup | None:
+        """As given."""
+        return self.wakeup
+
+
 @given(st.lists(st.one_of(st.none(), st.builds(Wakeup, st.integers(0, 99), st.sampled_from(WakeReason)))))
 def test_the_earliest_wakeup_wins_and_a_backlog_beats_them_all(wakeups: list[Wakeup | None]) -> None:
-    found = earliest(wakeups)
+    found = earliest(map(Sleeper, wakeups), Now(0, 0))
     there = [wakeup for wakeup in wakeups if wakeup is not None]
     if not there:
         assert found is None
