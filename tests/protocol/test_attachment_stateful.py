@@ -4,6 +4,7 @@ that end anywhere. `Rig` judges each order by the rules; here stands what must h
 
 from typing import Any
 
+from attrs import evolve
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -48,8 +49,8 @@ class Trade(RuleBasedStateMachine):
         self.failed: dict[Key, None] = {}
         """The outbox has said that it cannot keep them; now in memory only."""
         self.drained = False
-        self.given: list[DispatchedRun] = []
-        """Whatever was sent to this life."""
+        self.given: list[tuple[DispatchedRun, int, int]] = []
+        """Whatever was sent to this life, in which session and under which beat."""
         self.seen = 0
 
     # --- what it orders ---------------------------------------------------------------------------------------
@@ -65,6 +66,9 @@ class Trade(RuleBasedStateMachine):
                     for key in keys:
                         assert key in self.known, "ATT-5: forgotten, and the server does not have it"
                         self.outbox.pop(key, None)
+                    # An outbox does what it is told in that order: what it is still to keep is gone as soon as it is.
+                    for op, reports in self.keeps.items():
+                        self.keeps[op] = tuple(each for each in reports if (each.row, each.attempt) not in keys)
                 case CancelRun(row=row, attempt=attempt):
                     assert (row, attempt) in self.rig.checks.started
 
@@ -144,14 +148,19 @@ class Trade(RuleBasedStateMachine):
         self.deliveries += 1
         run = a_run(row, attempt, self.deliveries, exclusive=exclusive)
         self.sent[row, attempt] = run
-        self.given.append(run)
+        self.given.append((run, self.rig.session, self.rig.last_beat))
         self.give(run)
 
     @precondition(lambda self: self.attached and self.given)
     @rule(data=st.data())
     def dispatch_again(self, data: st.DataObject) -> None:
-        """ATT-2: its answer was lost, or the line doubles it, long after it has ended."""
-        self.give(data.draw(st.sampled_from(self.given)))
+        """ATT-2: its answer was lost, so the server says it again; or the line doubles it, long after it has ended."""
+        run, session, beat = data.draw(st.sampled_from(self.given))
+        if (run.row, run.attempt) in self.sent and data.draw(st.booleans()):
+            self.deliveries += 1
+            self.give(evolve(run, delivery=self.deliveries))
+        else:
+            self.give(run, session, beat)
 
     @precondition(lambda self: self.attached and self.rig.checks.executing)
     @rule(data=st.data())
@@ -178,11 +187,12 @@ class Trade(RuleBasedStateMachine):
         assert (row, attempt) not in self.rig.checks.started
         self.look()
 
-    def give(self, run: DispatchedRun) -> None:
+    def give(self, run: DispatchedRun, session: int | None = None, beat: int | None = None) -> None:
         key = run.row, run.attempt
         before = dict(self.rig.checks.started)
         self.rig.said.clear()
-        self.rig.hear(Dispatch(self.rig.session, self.rig.last_beat, (run,)))
+        session = self.rig.session if session is None else session
+        self.rig.hear(Dispatch(session, self.rig.last_beat if beat is None else beat, (run,)))
         self.look()
         answers = list(self.rig.said)
         refused = any(isinstance(said, Refuse) and said.run.row == run.row for said in answers)
