@@ -80,8 +80,9 @@ def _unpack(data: bytes) -> Any:
         found = dict(on_array(pairs))
         if len(found) != len(pairs):
             raise DecodeError("a map has a key twice")
-        if not all(type(key) is str for key in found):
-            raise DecodeError("a map has a key that is no text")
+        for key in found:
+            if type(key) is not str:
+                raise DecodeError("a map has a key that is no text")
         return found
 
     def on_array(items: list[Any]) -> list[Any]:
@@ -91,14 +92,22 @@ def _unpack(data: bytes) -> Any:
             raise DecodeError(f"more than {MAX_CONTAINERS} arrays and maps")
         return items
 
-    limits = {"max_array_len": MAX_ITEMS, "max_map_len": MAX_ITEMS, "max_ext_len": 0}
     try:
-        value = msgpack.unpackb(data, object_pairs_hook=on_map, list_hook=on_array, ext_hook=_no_ext, **limits)
+        value = msgpack.unpackb(
+            data,
+            object_pairs_hook=on_map,
+            list_hook=on_array,
+            ext_hook=_no_ext,
+            max_array_len=MAX_ITEMS,
+            max_map_len=MAX_ITEMS,
+            max_ext_len=0,
+        )
     except DecodeError:
         raise
     except (ValueError, TypeError, RecursionError, MemoryError, OverflowError) as error:
         raise DecodeError(f"no msgpack of ours: {str(error)[:100] or type(error).__name__}") from error
-    _check_depth(value)
+    if MAX_CONTAINERS - left > MAX_DEPTH:  # So few cannot be nested deeper; most messages are small.
+        _check_depth(value)
     return value
 
 
@@ -294,26 +303,30 @@ def slots(record: type) -> tuple[Slot, ...]:
 
 @cache
 def _record(record: Any) -> Form:
+    # Unpacked once: every message is read and written by these loops.
+    readers = [(slot.name, slot.form.read, slot.default) for slot in slots(record)]
+    writers = [(slot.name, slot.form.write, slot.default) for slot in slots(record)]
+
     def read(value: Any) -> Any:
         if type(value) is not dict:
             raise DecodeError(f"{record.__name__} is {describe(value)}, but has to be a map of fields")
         found = {}
-        for slot in slots(record):
-            if slot.name in value:
+        for name, read_field, default in readers:
+            if name in value:
                 try:
-                    found[slot.name] = slot.form.read(value[slot.name])
+                    found[name] = read_field(value[name])
                 except DecodeError as error:
-                    raise DecodeError(f"{record.__name__}.{slot.name} {error}") from None
-            elif slot.default is NOTHING:
-                raise DecodeError(f"{record.__name__} lacks the field {slot.name}")
+                    raise DecodeError(f"{record.__name__}.{name} {error}") from None
+            elif default is NOTHING:
+                raise DecodeError(f"{record.__name__} lacks the field {name}")
         return record(**found)
 
     def write(message: Any) -> dict[str, Any]:
         wire = {}
-        for slot in slots(record):
-            value = getattr(message, slot.name)
-            if slot.default is NOTHING or value != slot.default:
-                wire[slot.name] = slot.form.write(value)
+        for name, write_field, default in writers:
+            value = getattr(message, name)
+            if default is NOTHING or value != default:
+                wire[name] = write_field(value)
         return wire
 
     return Form(f"fields of {record.__name__}", write, read)
