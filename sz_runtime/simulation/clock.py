@@ -24,12 +24,13 @@ class SimClock:
     def now(self, true_us: int) -> Now:
         """What the machine reads at the true time `true_us`."""
         passed_us = true_us - self._since_us
-        passed_us += passed_us * self.drift_ppm // PPM
+        if self.drift_ppm:
+            passed_us += passed_us * self.drift_ppm // PPM
         return Now(self.mono_us + passed_us, self.utc_us + passed_us, self.trusted)
 
     def true_at(self, mono_us: int) -> int:
         """The first true time at which the monotonic clock reads at least `mono_us`."""
-        ahead_us = max(mono_us - self.mono_us, 0)
+        ahead_us = mono_us - self.mono_us if mono_us > self.mono_us else 0
         if not self.drift_ppm:
             return self._since_us + ahead_us
         true_us = self._since_us + ahead_us * PPM // (PPM + self.drift_ppm)

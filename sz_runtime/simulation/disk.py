@@ -3,7 +3,9 @@
 from random import Random
 from typing import Any
 
-from attrs import Factory, define, frozen
+from attrs import Factory, define
+
+from sz_protocol.kernel.record import record
 
 
 class DiskFull(Exception):
@@ -14,7 +16,7 @@ class SyncFailed(Exception):
     """The sync reported an error; what was unsynced is not there (and a second sync proves nothing)."""
 
 
-@frozen
+@record
 class Entry:
     """One appended record, written at the true time `at_us`. The disk does not look into `value`."""
 
@@ -22,7 +24,7 @@ class Entry:
     value: Any
 
 
-@frozen
+@record
 class Lost:
     """An entry that a crash took. `torn`: a part of it reached the disk; recovery finds its checksum wrong and throws
     it away."""

@@ -11,13 +11,14 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from attrs import Factory, define, frozen
+from attrs import Factory, define
 
 from sz_protocol.codec import decode, encode
 from sz_protocol.kernel.effects import Send
 from sz_protocol.kernel.errors import DecodeError, LocalProtocolError
 from sz_protocol.kernel.events import Garbled, LinkChanged, Received
 from sz_protocol.kernel.now import SECOND_US
+from sz_protocol.kernel.record import record
 from sz_protocol.messages import TO_HANDLER, TO_HANDLER_SERVER
 from sz_runtime.simulation.agenda import Agenda
 from sz_runtime.simulation.network import MILLISECOND_US, SimNetwork
@@ -39,7 +40,7 @@ REMEMBERED = 256
 """Frames that can be replayed."""
 
 
-@frozen
+@record
 class Frame:
     """A frame that was sent, for those who replay and forge."""
 
@@ -114,13 +115,13 @@ class ClientEnd:
         self.deliver((LinkChanged(False),))
 
     def _look_whether_cut(self) -> None:
-        now_us = self.links.agenda.now_us
         notice_us = self.notice_us
         if self.links.is_half_closed(self.name, self.server, self.number):
             notice_us = HALF_CLOSED_US if notice_us is None else notice_us
         elif not self.links.is_cut(self.name, self.server):
             self.cut_since_us = None
             return
+        now_us = self.links.agenda.now_us
         self.cut_since_us = now_us if self.cut_since_us is None else self.cut_since_us
         if notice_us is not None and now_us - self.cut_since_us >= notice_us:
             # Not at once: this is the midst of an order.
@@ -190,7 +191,8 @@ class SimLinks:
 
     def is_half_closed(self, worker: str, server: str, connection: int) -> bool:
         """Whether a direction of this connection is closed."""
-        return (worker, connection) in self.half_closed or (server, connection) in self.half_closed
+        half_closed = self.half_closed
+        return bool(half_closed) and ((worker, connection) in half_closed or (server, connection) in half_closed)
 
     def connect(self, worker: str, server: str) -> int:
         """The number of a new connection; 0 where nobody answers."""

@@ -6,7 +6,7 @@ back through the agenda, never re-entrantly. Between any two of these the node c
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from attrs import Factory, define
 
@@ -29,6 +29,9 @@ LONGEST_SLEEP_US = 30 * SECOND_US
 ENDLESS_WAKES = 5_000
 SPIN_WAKES = 200
 SPIN_US = 1000
+
+_BACKLOG: Final = WakeReason.BACKLOG
+_WOKEN: Final = (Woke(),)
 
 POINT_OF: dict[type[Any], Point] = {
     Write: Point.WRITE,
@@ -98,7 +101,7 @@ class Life:
     _armed: int = 0
     _streak: int = 0
     _idle_wakes: int = 0
-    _idle_since_us: int = 0
+    _last_step_us: int = 0
     _perform_by: dict[type[Any], Callable[[Any], None]] = Factory(dict)
 
     def __attrs_post_init__(self) -> None:
@@ -122,8 +125,9 @@ class Life:
         self._drain()
 
     def _drain(self) -> None:
-        while self.inbox and not self.over and self.agenda.now_us >= self.frozen_until_us:
-            self._step(self.inbox.popleft())
+        inbox, agenda = self.inbox, self.agenda
+        while inbox and not self.over and agenda.now_us >= self.frozen_until_us:
+            self._step(inbox.popleft())
 
     @property
     def is_frozen(self) -> bool:
@@ -145,28 +149,33 @@ class Life:
     # --- one step ---------------------------------------------------------------------------------------------
 
     def _step(self, event: Any) -> None:
-        if isinstance(event, RunsFinished) and self.owner.struck(Point.RESULT):
+        kind = type(event)
+        if kind is RunsFinished and self.owner.armed and self.owner.struck(Point.RESULT):
             if not self.over:
                 self.inbox.appendleft(event)
             return
         self.steps += 1
-        now = self.clock.now(self.agenda.now_us)
+        now_us = self.agenda.now_us
+        now = self.clock.now(now_us)
         try:
             effects = self.machine.handle(event, now)
         except Exception as error:
-            self._raised(type(event).__name__, error)
+            self._raised(kind.__name__, error)
             return
-        self._watch_spin(event, effects)
-        if not self.over:
-            self._perform(effects, now)
-
-    def _watch_spin(self, event: Any, effects: list[Any]) -> None:
-        """A node that is woken again and again, at once, without anything to do, burns its machine."""
-        now_us = self.agenda.now_us
-        since_us, self._idle_since_us = self._idle_since_us, now_us
-        if effects or type(event) is not Woke or now_us - since_us >= SPIN_US:
+        since_us, self._last_step_us = self._last_step_us, now_us
+        if effects or kind is not Woke or now_us - since_us >= SPIN_US:
             self._idle_wakes = 0
-            return
+        else:
+            self._watch_spin()
+            if self.over:
+                return
+        if effects:
+            self._perform(effects, now)
+        else:
+            self._arm(now)
+
+    def _watch_spin(self) -> None:
+        """A node that is woken again and again, at once, without anything to do, burns its machine."""
         self._idle_wakes += 1
         if self._idle_wakes > SPIN_WAKES:
             self.trace.add(Spun(self.agenda.now_us, self.name, self._idle_wakes))
@@ -213,19 +222,19 @@ class Life:
         except Exception as error:
             self._raised("next_wakeup", error)
             return
-        latest_us = now.mono_us + LONGEST_SLEEP_US
-        if wakeup is not None and wakeup.reason is WakeReason.BACKLOG:
+        if wakeup is not None and wakeup.reason is _BACKLOG:
             self._arm_at(self.agenda.now_us + TURN_US, self._wake_for_backlog)
             return
         if self._streak:
             self.trace.add(BacklogEnded(self.agenda.now_us, self.name, self._streak, False))
             self._streak = 0
-        if wakeup is not None and wakeup.at_us <= now.mono_us:
-            late_us = now.mono_us - wakeup.at_us
-            self.trace.add(WakeupStale(self.agenda.now_us, self.name, wakeup.reason, late_us))
-            self._arm_at(self.agenda.now_us + TURN_US, self._wake)
-            return
-        at_us = latest_us if wakeup is None else min(wakeup.at_us, latest_us)
+        at_us = now.mono_us + LONGEST_SLEEP_US
+        if wakeup is not None and wakeup.at_us < at_us:
+            at_us = wakeup.at_us
+            if at_us <= now.mono_us:
+                self.trace.add(WakeupStale(self.agenda.now_us, self.name, wakeup.reason, now.mono_us - at_us))
+                self._arm_at(self.agenda.now_us + TURN_US, self._wake)
+                return
         self._arm_at(self.clock.true_at(at_us), self._wake)
 
     def _arm_at(self, at_us: int, action: Callable[[int], None]) -> None:
@@ -246,7 +255,7 @@ class Life:
             self._armed_at_us = None
             # Whoever stands still is woken behind what has come meanwhile, as by the driver: when he goes on, he arms.
             if not self.is_frozen:
-                self.take((Woke(),))
+                self.take(_WOKEN)
 
     def _wake_for_backlog(self, number: int) -> None:
         if number != self._armed or self.over:

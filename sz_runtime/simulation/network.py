@@ -5,6 +5,7 @@ shared store. Cuts have a direction; a partition is a set of cuts in both.
 """
 
 from collections.abc import Callable, Iterable
+from math import log
 from random import Random
 
 from attrs import Factory, define, frozen
@@ -73,11 +74,11 @@ class SimNetwork:
     def send(self, sender: str, to: str, payload: bytes, lost: bool = False) -> int:
         """One datagram, and its number. Never fails; whether and when it arrives is the network's secret, unless it is
         `lost` already."""
-        self._sent += 1
-        number, copies = self._sent, 1
-        if self.rng.random() < self.weather.loss or lost:
+        self._sent = number = self._sent + 1
+        random, weather, copies = self.rng.random, self.weather, 1
+        if random() < weather.loss or lost:
             copies = 0
-        elif self.rng.random() < self.weather.duplication:
+        elif random() < weather.duplication:
             copies = 2
         self.trace.add(MessageSent(self.agenda.now_us, sender, to, number, len(payload), copies))
         for _ in range(copies):
@@ -86,7 +87,7 @@ class SimNetwork:
 
     def _arrive(self, sender: str, to: str, number: int, payload: bytes) -> None:
         receive = self._receivers.get(to)
-        if receive is None or self.is_cut(sender, to):
+        if receive is None or (sender, to) in self._cuts:
             return
         self.trace.add(MessageDelivered(self.agenda.now_us, to, sender, number))
         receive(sender, payload)
@@ -94,7 +95,8 @@ class SimNetwork:
     def delay_us(self) -> int:
         """A drawn time on the way; streams between a node and a shared store use it too."""
         weather = self.weather
-        delay_us = weather.base_us + int(self.rng.expovariate(1.0) * weather.mean_us)
+        # An exponential delay, as `expovariate` draws it.
+        delay_us = weather.base_us + int(-log(1.0 - self.rng.random()) * weather.mean_us)
         if weather.tail and self.rng.random() < weather.tail:
             delay_us += self.rng.randint(0, weather.tail_us)
         return delay_us

@@ -30,6 +30,10 @@ def said(at_us: int, sender: str, to: str, number: int, message: Any) -> Said:
 
 def _content(message: Any) -> tuple[int, int, Refs, tuple[str, ...]]:
     match message:
+        case Beat(number=number, granted=granted):  # These two first: nearly all messages are.
+            return number, granted, (), ()
+        case Echo(number=number):
+            return number, -1, (), ()
         case Hello(nonce=nonce, executing=executing, unacked=unacked):
             held = ("executing",) * len(executing) + ("unacked",) * len(unacked)
             return nonce, -1, _refs((*executing, *unacked)), held
@@ -37,10 +41,6 @@ def _content(message: Any) -> tuple[int, int, Refs, tuple[str, ...]]:
             return nonce, -1, (), ()
         case Reject(nonce=nonce, code=code):
             return nonce, -1, (), (code.value,)
-        case Beat(number=number, granted=granted):
-            return number, granted, (), ()
-        case Echo(number=number):
-            return number, -1, (), ()
         case Dispatch(beat=beat, runs=runs):
             return beat, -1, _refs(runs), tuple(run.method for run in runs)
         case Accept(runs=runs):

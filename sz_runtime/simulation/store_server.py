@@ -10,10 +10,11 @@ from collections.abc import Callable
 from math import log
 from random import Random
 
-from attrs import Factory, define, frozen
+from attrs import Factory, define
 
 from sz_protocol.kernel.effects import Read, Write
 from sz_protocol.kernel.events import Event, FailReason, ReadDone, ReadFailed, WriteDone, WriteFailed
+from sz_protocol.kernel.record import record
 from sz_runtime.ports import Opened, StoreError, StoreInUse
 from sz_runtime.simulation.agenda import Agenda
 from sz_runtime.simulation.answers import answer
@@ -43,7 +44,7 @@ class Session:
     open: bool = True
 
 
-@frozen
+@record
 class Transaction:
     """What the log holds: one operation that was applied, and how to undo it. `current` is the store's term then."""
 
@@ -149,7 +150,7 @@ class StoreServer:
             return
         batch, self._queue = self._queue, deque()
         for _, effect in batch:
-            if isinstance(effect, Write):
+            if type(effect) is Write:
                 current.writes += 1
         if self._gone(current, "before commit"):
             return
@@ -244,13 +245,16 @@ class StoreServer:
     def _answer(self, current: Round) -> None:
         if self._gone(current, "before answer"):
             return
-        for session in list(dict.fromkeys(session for session, _, _ in current.answers)):
+        answers: dict[Session, list[Event]] = {}
+        for session, _, event in current.answers:
+            answers.setdefault(session, []).append(event)
+        for session, events in answers.items():
             if session.open:
-                session.deliver([event for other, _, event in current.answers if other is session])
+                session.deliver(events)
 
     def _gone(self, current: Round, point: str) -> bool:
         """Whether the store has died since the round began, or dies at this very point."""
-        if current.life == self._life and current.writes:
+        if current.writes and current.life == self._life:
             self.reached(point)
         return current.life != self._life
 
@@ -259,8 +263,8 @@ class StoreServer:
         for done in applied:
             writer = done.session.holder
             self.trace.add(Committed(now_us, self.name, writer, done.op, done.term, done.current))
-            for record in written(now_us, self.name, writer, done.op, done.steps):
-                self.trace.add(record)
+            for noted in written(now_us, self.name, writer, done.op, done.steps):
+                self.trace.add(noted)
 
     def _draw(self, usual_us: int) -> int:
         """A duration around the usual one, with the tail that disks have."""
@@ -290,5 +294,5 @@ class StoreServer:
             self.tables.undo(transaction.steps)
         self.term -= len(self.disk.rewind(TERMS, to_us))
         self.trace.add(Rewound(self.agenda.now_us, self.name, to_us))
-        for record in kept(self.agenda.now_us, self.name, self.tables):
-            self.trace.add(record)
+        for noted in kept(self.agenda.now_us, self.name, self.tables):
+            self.trace.add(noted)

@@ -7,7 +7,7 @@ them as it holds SQLite.
 
 from bisect import bisect_left, insort
 
-from attrs import Factory, define, evolve, frozen
+from attrs import Factory, define, evolve
 
 from sz_protocol.changes import (
     Change,
@@ -18,13 +18,14 @@ from sz_protocol.changes import (
     PutSchedules,
     UpdateRuns,
 )
+from sz_protocol.kernel.record import record
 from sz_protocol.records import Attempt, Run, RunState, Schedule, ScheduleState
 
 Identity = str | int
 AttemptKey = tuple[int, int]
 
 
-@frozen
+@record
 class ScheduleStep:
     """A schedule as it was (None: absent) and is after a change."""
 
@@ -32,7 +33,7 @@ class ScheduleStep:
     after: Schedule | None
 
 
-@frozen
+@record
 class RunStep:
     """A run as it was (None: absent) and is (None: dropped) after a change."""
 
@@ -40,7 +41,7 @@ class RunStep:
     after: Run | None
 
 
-@frozen
+@record
 class AttemptStep:
     """An attempt that was added (or dropped with its run)."""
 
@@ -48,7 +49,7 @@ class AttemptStep:
     after: Attempt | None
 
 
-@frozen
+@record
 class WallStep:
     """The latest wall time in the tables rose."""
 

@@ -26,10 +26,11 @@ def encode(record: Noted) -> bytes:
     """The canonical bytes of a record: its kind and its fields, in order, as msgpack. Contains no hash, address or
     set, so that the same run has the same bytes in every process."""
     kind = type(record)
-    form = _forms.get(kind)
-    if form is None:
-        form = _forms[kind] = kind.__name__, attrgetter(*(field.name for field in fields(kind)))
-    return _pack((form[0], form[1](record)))
+    try:
+        name, values_of = _forms[kind]
+    except KeyError:
+        name, values_of = _forms[kind] = kind.__name__, attrgetter(*(field.name for field in fields(kind)))
+    return _pack((name, values_of(record)))
 
 
 @define

@@ -58,8 +58,8 @@ class Watch:
 
     def __attrs_post_init__(self) -> None:
         oracle = Oracle(self.plan)
-        if self.plan.workers:
-            # Before all others: they ask it.
+        if self.plan.workers and self.families:
+            # Before all others: they ask it, and nobody else does.
             self._listen(oracle.fleet.routes())
         for family in self.families:
             checker = family(self.report, oracle)
