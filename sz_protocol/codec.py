@@ -33,20 +33,24 @@ _NAMED = {tag: record for record, tag in TAGS.items()}
 
 @frozen
 class Form:
-    """How one type is written and read. `text` is what the specs call it."""
+    """How one type is written and read. `text` is what the specs call it; `free`: its values decide how deep they
+    nest, not the type."""
 
     text: str
     write: Callable[[Any], Any]
     read: Callable[[Any], Any]
+    free: bool = False
 
 
 def encode(message: Any) -> bytes:
     """The frame of a message. Raises LocalProtocolError for one that no peer would take."""
     record: Any = type(message)
     try:
-        wire = [WIRE_VERSION, TAGS[record], _record(record).write(message)]
+        tag, form = TAGS[record], _record(record)
+        wire = [WIRE_VERSION, tag, form.write(message)]
         data: bytes = msgpack.packb(wire)
-        _check_depth(wire)
+        if form.free:
+            _check_depth(wire)
     except KeyError:
         raise LocalProtocolError(f"{record.__name__} is no message") from None
     except (DecodeError, TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -189,7 +193,7 @@ def _read_plain(value: Any) -> Any:
     return plain
 
 
-_PLAIN = Form("map from text to plain values", lambda value: _read_plain(dict(value)), _read_plain)
+_PLAIN = Form("map from text to plain values", lambda value: _read_plain(dict(value)), _read_plain, free=True)
 _SCALARS: Mapping[Any, Form] = {
     bool: _exactly(bool, "true or false"),
     str: _exactly(str, "text"),
@@ -216,6 +220,7 @@ def _optional(inner: tuple[Any, ...]) -> Form:
         f"{form.text}, or nil",
         lambda value: None if value is None else form.write(value),
         lambda value: None if value is None else form.read(value),
+        form.free,
     )
 
 
@@ -225,7 +230,7 @@ def _sequence(form: Form) -> Form:
             raise DecodeError(f"is {describe(value)}, but has to be an array")
         return tuple(_each(form, enumerate(value)))
 
-    return Form(f"array of {form.text}", lambda items: [form.write(item) for item in items], read)
+    return Form(f"array of {form.text}", lambda items: [form.write(item) for item in items], read, form.free)
 
 
 def _pair(forms: tuple[Form, ...]) -> Form:
@@ -237,7 +242,7 @@ def _pair(forms: tuple[Form, ...]) -> Form:
     def write(items: Any) -> list[Any]:
         return [form.write(item) for form, item in zip(forms, items, strict=True)]
 
-    return Form(f"[{', '.join(form.text for form in forms)}]", write, read)
+    return Form(f"[{', '.join(form.text for form in forms)}]", write, read, any(form.free for form in forms))
 
 
 def _mapping(key: Form, item: Form) -> Form:
@@ -249,7 +254,7 @@ def _mapping(key: Form, item: Form) -> Form:
     def write(mapping: Any) -> dict[Any, Any]:
         return {key.write(name): item.write(value) for name, value in mapping.items()}
 
-    return Form(f"map from {key.text} to {item.text}", write, read)
+    return Form(f"map from {key.text} to {item.text}", write, read, item.free)
 
 
 def _each(form: Form, items: Iterable[tuple[Any, Any]]) -> Iterable[Any]:
@@ -276,7 +281,8 @@ def _choice(records: tuple[type, ...]) -> Form:
         tag = TAGS[type(record)]
         return [tag, forms[tag].write(record)]
 
-    return Form("[tag, fields] of " + ", ".join(f"`{tag}`" for tag in forms), write, read)
+    text = "[tag, fields] of " + ", ".join(f"`{tag}`" for tag in forms)
+    return Form(text, write, read, any(form.free for form in forms.values()))
 
 
 @frozen
@@ -329,7 +335,7 @@ def _record(record: Any) -> Form:
                 wire[name] = write_field(value)
         return wire
 
-    return Form(f"fields of {record.__name__}", write, read)
+    return Form(f"fields of {record.__name__}", write, read, any(slot.form.free for slot in slots(record)))
 
 
 def as_markdown() -> str:

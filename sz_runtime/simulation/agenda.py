@@ -23,13 +23,14 @@ class Agenda:
 
     def at(self, at_us: int, action: Action, *arguments: Any) -> None:
         """Plan `action(*arguments)` for `at_us`, or for now if that has passed."""
-        self._seq += 1
-        heappush(self._heap, (at_us if at_us > self.now_us else self.now_us, self._seq, action, arguments))
+        self._seq = seq = self._seq + 1
+        now_us = self.now_us
+        heappush(self._heap, (at_us if at_us > now_us else now_us, seq, action, arguments))
 
     def after(self, delay_us: int, action: Action, *arguments: Any) -> None:
         """Plan `action(*arguments)` for `delay_us` from now."""
-        self._seq += 1
-        heappush(self._heap, (self.now_us + delay_us if delay_us > 0 else self.now_us, self._seq, action, arguments))
+        self._seq = seq = self._seq + 1
+        heappush(self._heap, (self.now_us + delay_us if delay_us > 0 else self.now_us, seq, action, arguments))
 
     def run_until(self, until_us: int) -> None:
         """Take every entry up to and including `until_us`, then let it be `until_us`."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from random import Random
-from typing import Protocol
+from typing import Final, Protocol
 
 from attrs import Factory, define
 
@@ -38,6 +38,7 @@ class HostedExecutor(Executor, Protocol):
 
 
 Key = tuple[int, int]
+_USUAL: Final = Behaviour()
 TAME = Performance(Ending.SUCCEEDS, SECOND_US // 100, False, 1)
 
 
@@ -130,7 +131,7 @@ class SimExecutor:
             return
         utc_us = self.clock.now(self.agenda.now_us).utc_us
         self.diary.began(start, self._pool(start), utc_us)
-        behaviour = self.behaviours.get((start.handler_id, start.method), Behaviour())
+        behaviour = self.behaviours.get((start.handler_id, start.method), _USUAL)
         performance = TAME if self.tame else perform(behaviour, self.draw(start.run_id, start.attempt))
         self.running[start.row, start.attempt] = Execution(start, performance, utc_us)
         self.agenda.after(performance.lasts_us, self._end, (start.row, start.attempt))

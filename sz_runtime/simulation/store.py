@@ -115,9 +115,7 @@ class RemoteStore:
             raise StoreError(f"store {self.server.name} cannot be reached")
         self._complete = complete
         connection = self._connect()
-        connection.session, opened = self.server.open(
-            self.holder, lambda events: connection.back.send(list(events)), by_force=self.by_force
-        )
+        connection.session, opened = self.server.open(self.holder, connection.back.send, by_force=self.by_force)
         self._sessions.append(connection.session)
         return opened
 
@@ -178,7 +176,7 @@ class RemoteStore:
             # Never established while its end here lived: nothing of it was ever sent.
             return
         if connection.session is None:
-            connection.session = self.server.reconnect(self.holder, lambda events: connection.back.send(list(events)))
+            connection.session = self.server.reconnect(self.holder, connection.back.send)
             self._sessions.append(connection.session)
         if connection.session.open:
             self.server.submit(connection.session, effect)

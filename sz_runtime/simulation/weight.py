@@ -20,12 +20,23 @@ def weigh(machine: Any, depth: int = 0, seen: dict[int, None] | None = None) -> 
     if id(machine) in seen:
         return 0
     seen[id(machine)] = None
-    if isinstance(machine, Mapping | list | tuple | deque):
+    kind: Any = type(machine)
+    if _is_container(kind):
         return len(machine)
     if depth > DEEPEST:
         return 0
-    kind: Any = type(machine)
-    return sum(weigh(getattr(machine, name), depth + 1, seen) for name in _looked_into(kind))
+    weight = 0
+    for name in _looked_into(kind):
+        part = getattr(machine, name)
+        inner: Any = type(part)
+        if _is_container(inner) or _looked_into(inner):  # Most fields are plain values.
+            weight += weigh(part, depth + 1, seen)
+    return weight
+
+
+@cache
+def _is_container(kind: type) -> bool:
+    return issubclass(kind, Mapping | list | tuple | deque)
 
 
 @cache

@@ -107,7 +107,6 @@ class World:
                 disk = SimDisk(stream(plan.seed, "disk", node.store))
                 rng = stream(plan.seed, "store", node.store)
                 server = StoreServer(node.store, agenda, self.trace, rng, disk)
-                server.reached = self._store_reached(node.store)
                 self.stores[node.store] = server
         around = Surroundings(
             plan, agenda, self.trace, self.network, self.links, self.stores, self.make_node, self.make_executor
@@ -119,6 +118,8 @@ class World:
             self.hosts[node.name] = Host(
                 name=node.name, agenda=agenda, trace=self.trace, clock=clock, node=node, around=around, jobs=jobs
             )
+        for store, server in self.stores.items():
+            server.reached = self._store_reached(store)
         for worker in plan.workers:
             self.workers[worker.name] = WorkerHost(
                 name=worker.name,
@@ -136,9 +137,11 @@ class World:
             self.links.attach(list(self.hosts), list(self.workers))
 
     def _store_reached(self, store: str) -> Callable[[str], None]:
+        users = [host for host in self.hosts.values() if host.node.store == store]
+
         def reached(point: str) -> None:
-            for host in self.hosts.values():
-                if host.armed and host.node.store == store:
+            for host in users:
+                if host.armed:
                     host.struck(Point(point))
 
         return reached

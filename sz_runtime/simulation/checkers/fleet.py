@@ -1,6 +1,7 @@
 """What the trace says of workers: their lives and sessions, what they execute, and what the ledger makes of it. Judges
 nothing; checkers ask it."""
 
+from collections import OrderedDict
 from collections.abc import Iterator
 
 from attrs import Factory, define
@@ -130,7 +131,8 @@ class Fleet:
     """(worker, row, attempt) -> when it was sent last, by which server of which term."""
     unresponsive: dict[tuple[str, int], None] = Factory(dict)
     """(row, attempt) as text and number: given up although it may go on."""
-    on_the_way: dict[int, Said | Mischief] = Factory(dict)
+    on_the_way: OrderedDict[int, Said | Mischief] = Factory(OrderedDict)
+    """A dict would look through all that was taken from its front to find the new front."""
     kept: dict[str, dict[tuple[int, int], int]] = Factory(dict)
     """Worker -> results that are durable in its outbox, with the time since when."""
 
@@ -240,7 +242,7 @@ class Fleet:
     def _send(self, record: Said | Mischief) -> None:
         self.on_the_way[record.number] = record
         if len(self.on_the_way) > MOST_ON_THE_WAY:
-            del self.on_the_way[next(iter(self.on_the_way))]
+            self.on_the_way.popitem(last=False)
 
     def on_delivered(self, record: MessageDelivered) -> None:
         """A message of a session that counts is a sign of life."""
