@@ -43,7 +43,7 @@ class ScheduleState(StrEnum):
     RETIRED = "retired"
 
 
-@frozen
+@record
 class Schedule:
     """A definition and where its owner stands with it.
 

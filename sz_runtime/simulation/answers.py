@@ -1,5 +1,6 @@
 """How the tables of a simulated store answer queries."""
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable
 from itertools import islice
@@ -51,8 +52,13 @@ def answer(tables: Tables, query: Query) -> tuple[Any, ...]:
 
 def _due(tables: Tables, query: DueSchedules) -> tuple[Schedule, ...]:
     after = query.after if query.after is not None else (-1, "")
-    places = (place for place in tables.due if place > after and place[0] <= query.before_us)
-    return tuple(tables.schedules[name] for _, name in islice(places, query.limit))
+    first = bisect_right(tables.due, after)
+    found: list[Schedule] = []
+    for due_us, name in tables.due[first : first + query.limit]:
+        if due_us > query.before_us:
+            break
+        found.append(tables.schedules[name])
+    return tuple(found)
 
 
 def _schedules(tables: Tables, query: SchedulesPage) -> Iterable[Schedule]:

@@ -113,4 +113,7 @@ class SimDisk:
         return [entry.value for entry in self._file(name).pending]
 
     def _file(self, name: str) -> File:
-        return self._files.setdefault(name, File())
+        file = self._files.get(name)
+        if file is None:
+            file = self._files[name] = File()
+        return file

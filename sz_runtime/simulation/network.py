@@ -80,9 +80,10 @@ class SimNetwork:
             copies = 0
         elif random() < weather.duplication:
             copies = 2
-        self.trace.add(MessageSent(self.agenda.now_us, sender, to, number, len(payload), copies))
+        agenda = self.agenda
+        self.trace.add(MessageSent(agenda.now_us, sender, to, number, len(payload), copies))
         for _ in range(copies):
-            self.agenda.after(self.delay_us(), self._arrive, sender, to, number, payload)
+            agenda.after(self.delay_us(), self._arrive, sender, to, number, payload)
         return number
 
     def _arrive(self, sender: str, to: str, number: int, payload: bytes) -> None:
