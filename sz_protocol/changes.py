@@ -45,8 +45,9 @@ class InsertRuns:
 
 @record
 class UpdateRuns:
-    """Replace rows by `row`. Refused when the stored row is DONE, or when its attempt is not the paired expected
-    one: a completion of an older attempt must not win (RUN-2)."""
+    """Bring rows to where their runs stand now. Refused when the stored row is DONE, or when its attempt is not the
+    paired expected one: a completion of an older attempt must not win (RUN-2). What a run is (`records.INBORN`) is as
+    it was inserted, which is for the caller to see to: a store may take it from either (STORE-14)."""
 
     runs: tuple[Run, ...]
     expected_attempts: tuple[int, ...]

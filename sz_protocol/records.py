@@ -286,6 +286,13 @@ class Run:
         )
 
 
+INBORN: Final = (
+    "row", "run_key", "schedule_id", "fire_us", "handler_id", "method", "decided_us", "kind", "count", "until_us",
+    "covers", "params",
+)  # fmt: skip
+"""What a run is from its insertion to its end; all other fields say where it stands."""
+
+
 @frozen
 class Attempt:
     """An execution that did not end its run: what happened to it before the next attempt was decided."""

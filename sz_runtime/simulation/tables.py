@@ -6,6 +6,7 @@ them as it holds SQLite.
 """
 
 from bisect import bisect_left, insort
+from operator import attrgetter
 from typing import Final
 
 from attrs import Factory, define
@@ -20,7 +21,7 @@ from sz_protocol.changes import (
     UpdateRuns,
 )
 from sz_protocol.kernel.record import record
-from sz_protocol.records import Attempt, Run, RunState, Schedule, ScheduleState
+from sz_protocol.records import INBORN, Attempt, Run, RunState, Schedule, ScheduleState
 
 Identity = str | int
 AttemptKey = tuple[int, int]
@@ -62,6 +63,9 @@ class WallStep:
 
 
 Step = ScheduleStep | RunStep | AttemptStep | WallStep
+
+
+_inborn = attrgetter(*INBORN)
 
 
 @define
@@ -168,10 +172,10 @@ class Tables:
         refused: list[Identity] = []
         for run, expected in zip(change.runs, change.expected_attempts, strict=True):
             stored = self.runs.get(run.row)
-            foreign = self.rows_by_key.get(run.run_key, run.row) != run.row
-            if stored is None or stored.state is _DONE or stored.attempt != expected or foreign:
+            if stored is None or stored.state is _DONE or stored.attempt != expected:
                 refused.append(run.row)
             else:
+                assert _inborn(stored) == _inborn(run), f"STORE-14: row {run.row} has become another run"
                 self._take(RunStep(stored, run), steps)
         return refused
 

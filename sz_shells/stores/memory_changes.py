@@ -153,7 +153,7 @@ def _update_runs(tables: Tables, change: UpdateRuns, undo: Undo) -> Refused:
     for run, expected in zip(change.runs, change.expected_attempts, strict=True):
         row = run.row
         old = by_row.get(row)
-        if old is None or old.state is RunState.DONE or old.attempt != expected or not _rekey(tables, old, run):
+        if old is None or old.state is RunState.DONE or old.attempt != expected:
             refused.append(row)
             continue
         replaced.append(old)
@@ -164,22 +164,8 @@ def _update_runs(tables: Tables, change: UpdateRuns, undo: Undo) -> Refused:
     return refused
 
 
-def _rekey(tables: Tables, old: Run, new: Run) -> bool:
-    """Follow a change of what the indexes have of a run; False when its new key belongs to another run."""
-    if new.run_key != old.run_key:
-        if new.run_key in tables.rows_by_key:
-            return False
-        del tables.rows_by_key[old.run_key]
-        tables.rows_by_key[new.run_key] = new.row
-    if new.fire_us != old.fire_us:
-        tables.fires.discard((old.fire_us, old.row))
-        tables.fires.add((new.fire_us, new.row))
-    return True
-
-
 def _restore_runs(tables: Tables, replaced: list[Run]) -> None:
     for old in reversed(replaced):
-        _rekey(tables, tables.runs[old.row], old)
         tables.runs[old.row] = old
         tables.unfinished[old.row] = None
 

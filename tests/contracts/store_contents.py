@@ -4,7 +4,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from attrs import evolve
+from attrs import evolve, fields
 
 from sz_protocol.changes import DropRuns, InsertAttempts, InsertRuns, MoveCursors, PutSchedules, UpdateRuns
 from sz_protocol.definition import Definition, Misfire, MisfirePolicy, Overlap, OverlapPolicy, Retry, Semantics
@@ -22,7 +22,7 @@ from sz_protocol.queries import (
     SchedulesPage,
     UnfinishedRuns,
 )
-from sz_protocol.records import Outcome, RunKind, RunState, ScheduleState
+from sz_protocol.records import INBORN, Outcome, RunKind, RunState, ScheduleState
 from sz_protocol.triggers import Cron, Unreadable
 from tests.contracts.store_world import (
     MINUTE,
@@ -56,7 +56,9 @@ RARE: dict[str, Any] = {
     "worker": "nine",
 }
 """What few runs have."""
-RARE_AT_DEFAULT: dict[str, Any] = {name: getattr(a_run(1), name) for name in RARE}
+TROUBLES_AT_DEFAULT: dict[str, Any] = {
+    name: getattr(a_run(1), name) for name in ("failures", "losses", "not_before_us", "error", "worker")
+}
 ORDINARY_END: dict[str, Any] = {
     "state": RunState.DONE,
     "outcome": Outcome.SUCCEEDED,
@@ -126,34 +128,49 @@ class ContentsContract:
         session.do(InsertAttempts((full_attempt := an_attempt(full, started_us=None, error="\0☂"),)))
         assert session.read(AttemptsOf(full.row)) == (full_attempt,)
 
+    @pytest.mark.parametrize("full", [True, False])
     @pytest.mark.parametrize(
         "change",
         [
             {"state": RunState.PENDING, "attempt": 1, "failures": 1, "not_before_us": T0 + 5, "started_us": T0},
             {"state": RunState.DONE, "outcome": Outcome.CANCELLED, "reason": "requested", "finished_us": T0 + 9},
-            {"handler_id": "other", "method": "else", "decided_us": T0 + 77, "kind": RunKind.MANUAL},
-            RARE_AT_DEFAULT,
-            {"run_key": b"another key.....", "schedule_id": "b", "fire_us": T0 + 5},
-            RARE_AT_DEFAULT | ORDINARY_END,
-            RARE_AT_DEFAULT | ORDINARY_END | {"result": None, "outcome": Outcome.FAILED},
-            *({name: value} | ORDINARY_END for name, value in RARE.items()),
+            {"state": RunState.LEASED, "attempt": 2, "fence": 77, "worker": "edge"},
+            TROUBLES_AT_DEFAULT,
+            TROUBLES_AT_DEFAULT | ORDINARY_END,
+            TROUBLES_AT_DEFAULT | ORDINARY_END | {"result": None, "outcome": Outcome.FAILED},
+            *({name: RARE[name]} | ORDINARY_END for name in TROUBLES_AT_DEFAULT),
             ORDINARY_END | {"started_us": None},
             ORDINARY_END | {"outcome": None},
+            ORDINARY_END | {"fence": 78, "reason": "late"},
         ],
     )
-    def test_store_8_an_update_replaces_the_whole_row(self, session: Session, change: dict[str, Any]) -> None:
-        run = a_run(1, **(RARE if change.keys() >= RARE.keys() else {}))
+    def test_store_8_an_update_says_all_of_where_a_run_stands(
+        self, session: Session, change: dict[str, Any], full: bool
+    ) -> None:
+        run = a_run(1, **(RARE if full else {}))
         session.do(InsertRuns((run, a_run(2))))
         session.do(UpdateRuns((evolve(run, **change),), (1,)))
         assert session.read(RunsByRow((run.row,))) == (evolve(run, **change),)
-        assert session.read(RunByKey(evolve(run, **change).run_key)) == (evolve(run, **change),)
+        assert session.read(RunByKey(run.run_key)) == (evolve(run, **change),)
         session.do(UpdateRuns((done(a_run(2)),), (1,)))
         assert session.read(RunsByRow((a_run(2).row,))) == (done(a_run(2)),)
 
-    def test_store_8_an_update_cannot_take_the_key_of_another_run(self, session: Session) -> None:
+    def test_store_14_every_field_of_a_run_is_inborn_or_says_where_it_stands(self) -> None:
+        run = a_run(1)
+        told = set(TROUBLES_AT_DEFAULT) | set(ORDINARY_END) | {"attempt", "fence", "reason"}
+        assert {field.name for field in fields(type(run))} == told | set(INBORN)
+        assert not told & set(INBORN)
+
+    @pytest.mark.parametrize("together", [True, False])
+    def test_store_7_the_end_of_a_run_that_is_not_there_is_refused_and_makes_none(
+        self, session: Session, together: bool
+    ) -> None:
         session.do(InsertRuns((a_run(1), a_run(2))))
-        assert refused(session, UpdateRuns((a_run(2, run_key=a_run(1).run_key),), (1,))) == (a_run(2).row,)
-        assert session.read(UnfinishedRuns()) == (a_run(1), a_run(2))
+        session.do(UpdateRuns((done(a_run(2), finished_us=T0),), (1,)), DropRuns(1 << 60, 10))
+        ends = UpdateRuns((done(a_run(1)), done(a_run(2))) if together else (done(a_run(2)),), (1,) * (1 + together))
+        assert refused(session, ends) == (a_run(2).row,)
+        assert session.read(RunsPage()) == (a_run(1),)
+        session.do(UpdateRuns((done(a_run(1)),), (1,)))
 
     @pytest.mark.parametrize("change", [{"error": "\ud800"}, {"fire_us": 1 << 70}, {"params": {"x": object()}}])
     def test_store_10_data_that_cannot_be_held_is_invalid_and_named(

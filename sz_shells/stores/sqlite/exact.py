@@ -19,7 +19,7 @@ from sz_protocol.kernel.errors import LocalProtocolError
 from sz_protocol.records import Attempt, Run, Schedule
 from sz_shells.stores.sqlite import statements
 from sz_shells.stores.sqlite.bulk import drop_runs
-from sz_shells.stores.sqlite.rows import attempt_row, definition_row, place_row, run_row
+from sz_shells.stores.sqlite.rows import attempt_row, definition_row, place_row, run_row, standing_row
 
 UNSTORABLE = (
     TypeError,
@@ -114,8 +114,7 @@ class Exact:
         return self._one(statements.insert_runs, run_row(run))
 
     def _update_run(self, run: Run, expected_attempt: int) -> bool:
-        row = (*run_row(run), run.row, expected_attempt)
-        return self._connection.execute(statements.UPDATE_ANY_RUN, row).rowcount == 1
+        return self._one(statements.update_runs, standing_row(run, expected_attempt))
 
     def _insert_attempt(self, attempt: Attempt) -> bool:
         self._one(statements.insert_attempts, attempt_row(attempt))

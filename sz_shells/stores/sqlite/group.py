@@ -11,6 +11,7 @@ from sz_protocol.kernel.effects import Write
 from sz_protocol.kernel.events import FailReason, WriteDone, WriteFailed
 from sz_runtime.ports import StoreError
 from sz_shells.stores.rules import Streams, latest_us
+from sz_shells.stores.sqlite import statements
 from sz_shells.stores.sqlite.bulk import Bulk, Mismatch
 from sz_shells.stores.sqlite.exact import UNSTORABLE, Exact
 from sz_shells.stores.sqlite.files import describe
@@ -33,11 +34,10 @@ Verdict = WriteFailed | None
 class GroupCommit:
     """Applies groups of writes over one connection, checking each write's fence against the stored term."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, high_water_us: int) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self.connection = connection
         self._path = path
         self._identity = _identity(path)
-        self._high_water_us = high_water_us
         self._streams = Streams()
 
     def commit(self, writes: Sequence[Write]) -> list[WriteDone | WriteFailed]:
@@ -51,7 +51,7 @@ class GroupCommit:
                 self.connection.execute("ROLLBACK")
                 self._begin()
                 verdicts = self._one_by_one(writes)
-            high_water_us = self._note_high_water(writes, verdicts)
+                self._note_latest(writes, verdicts, self._stored_term())
         except (sqlite3.Error, StoreError, OSError, MemoryError) as error:
             self._roll_back()
             self._streams.failed = before
@@ -65,7 +65,6 @@ class GroupCommit:
                 self._streams.failed = before
                 return self._refuse_all(writes, FailReason.UNAVAILABLE, detail)
             return self._doubt_all(writes, verdicts, detail)
-        self._high_water_us = high_water_us
         return [verdict or WriteDone(write.op) for write, verdict in zip(writes, verdicts, strict=True)]
 
     def _begin(self) -> None:
@@ -76,21 +75,24 @@ class GroupCommit:
     # --- the two ways --------------------------------------------------------------------------------------------
 
     def _in_bulk(self, writes: Sequence[Write]) -> list[Verdict] | None:
-        """All writes together; None when some row of some write is in the way."""
-        term = self._stored_term()
+        """All writes together; None when some row of some write is in the way, or the term is not what all of them
+        take it to be."""
+        term = writes[0].fence
         bulk = Bulk(self.connection)
         verdicts: list[Verdict] = []
         try:
             for write in writes:
+                if write.fence != term:
+                    return None
                 verdict = self._refuse_untried(write, term)
                 if verdict is None:
                     for change in write.changes:
                         bulk.add(change)
                 verdicts.append(verdict)
             bulk.flush()
+            return verdicts if self._note_latest(writes, verdicts, term) else None
         except (Mismatch, sqlite3.IntegrityError, *UNSTORABLE):
             return None
-        return verdicts
 
     def _one_by_one(self, writes: Sequence[Write]) -> list[Verdict]:
         """Each write in a savepoint of its own."""
@@ -134,14 +136,12 @@ class GroupCommit:
         (term,) = self.connection.execute("SELECT term FROM meta").fetchone()
         return int(term)
 
-    def _note_high_water(self, writes: Sequence[Write], verdicts: Sequence[Verdict]) -> int:
-        latest = self._high_water_us
-        for write, verdict in zip(writes, verdicts, strict=True):
-            if verdict is None:
-                latest = max(latest, *map(latest_us, write.changes), 0)
-        if latest > self._high_water_us:
-            self.connection.execute("UPDATE meta SET high_water_us = ?", (latest,))
-        return latest
+    def _note_latest(self, writes: Sequence[Write], verdicts: Sequence[Verdict], term: int) -> bool:
+        """Keep the latest wall time of what was taken (STORE-9); False when this is not the term, or what was taken for
+        the end of a run made a new row."""
+        taken = (write for write, verdict in zip(writes, verdicts, strict=True) if verdict is None)
+        latest = max((latest_us(change) for write in taken for change in write.changes), default=0)
+        return self.connection.execute(statements.NOTE_LATEST, (latest, term)).rowcount == 1
 
     # --- when the database fails ---------------------------------------------------------------------------------
 

@@ -64,7 +64,9 @@ _CATCH_UP_OF = {code: policy for policy, code in CATCH_UPS.items()}
 
 _RARE = ("kind", "failures", "losses", "not_before_us", "count", "until_us", "covers", "params", "error", "worker")
 _RARE_DEFAULTS = (RunKind.SCHEDULED, 0, 0, 0, 1, None, (), None, None, "")
-_rare = attrgetter(*_RARE)
+_TROUBLES = ("error", "failures", "losses", "not_before_us", "worker")
+_NO_TROUBLES = (None, 0, 0, 0, "")
+_troubles = attrgetter(*_TROUBLES)
 _beyond_fresh = attrgetter(*_RARE, "outcome", "started_us", "finished_us", "result")
 _FRESH = (*_RARE_DEFAULTS, None, None, None, None)
 
@@ -77,6 +79,12 @@ RUN_COLUMNS = (
     *FRESH_COLUMNS, "outcome", "started_us", "finished_us", "result", "error", "kind", "failures", "losses",
     "not_before_us", "count", "until_us", "covers", "params", "worker",
 )  # fmt: skip
+STANDING_COLUMNS = (
+    "state", "attempt", "fence", "reason", "outcome", "started_us", "finished_us", "result", "error", "failures",
+    "losses", "not_before_us", "worker",
+)  # fmt: skip
+"""All that changes in the life of a run."""
+END_COLUMNS = ("row", "attempt", "fence", "reason", "outcome", "started_us", "finished_us", "result")
 
 
 def insert_rows(runs: Sequence[Run]) -> tuple[list[Row], list[Row], list[Row]]:
@@ -138,9 +146,8 @@ def run_row(run: Run) -> Row:
 
 
 def update_rows(runs: Sequence[Run], expected_attempts: Sequence[int]) -> tuple[list[Row], list[Row]]:
-    """First the ordinary ends of ordinary runs (executed, no error left behind): identity, attempt, and what such an
-    end sets, a missing result as the integer 0, which no text equals. Then the others: identity, expected attempt, the
-    rest of RUN_COLUMNS."""
+    """END_COLUMNS of the ordinary ends (executed, no trouble left behind), with a missing result as the integer 0,
+    which no text equals; and `standing_row` of the others."""
     ends: list[Row] = []
     others: list[Row] = []
     for run, expected in zip(runs, expected_attempts, strict=True):
@@ -151,30 +158,45 @@ def update_rows(runs: Sequence[Run], expected_attempts: Sequence[int]) -> tuple[
             or finished_us is None
             or outcome is None
             or run.attempt != expected
-            or _rare(run) != _RARE_DEFAULTS
+            or _troubles(run) != _NO_TROUBLES
         ):
-            row = run_row(run)
-            others.append((*row[:4], expected, *row[4:]))
+            others.append(standing_row(run, expected))
             continue
+        result = run.result
         ends.append(
             (
                 run.row,
-                bytearray(run.run_key),
-                run.schedule_id,
-                run.fire_us,
                 expected,
-                run.handler_id,
-                run.method,
-                run.decided_us,
-                run.reason,
                 run.fence,
+                run.reason,
                 OUTCOMES[outcome],
                 started_us,
                 finished_us,
-                0 if run.result is None else run.result,
+                0 if result is None else result,
             )
         )
     return ends, others
+
+
+def standing_row(run: Run, expected_attempt: int) -> Row:
+    """Row and expected attempt, then STANDING_COLUMNS."""
+    return (
+        run.row,
+        expected_attempt,
+        RUN_STATES[run.state],
+        run.attempt,
+        run.fence,
+        run.reason,
+        OUTCOMES[run.outcome],
+        run.started_us,
+        run.finished_us,
+        run.result,
+        run.error,
+        run.failures,
+        run.losses,
+        run.not_before_us,
+        run.worker,
+    )
 
 
 def attempt_row(attempt: Attempt) -> Row:

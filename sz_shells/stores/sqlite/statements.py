@@ -5,20 +5,18 @@ A statement says by its row count how many rows it matched: refusals are found b
 
 from functools import cache
 
-from sz_shells.stores.sqlite.rows import ACTIVE, CLAIMED_COLUMNS, DONE, FINISHED, FRESH_COLUMNS, LEASED, RUN_COLUMNS
+from sz_shells.stores.sqlite.rows import (
+    ACTIVE,
+    CLAIMED_COLUMNS,
+    DONE,
+    END_COLUMNS,
+    FINISHED,
+    FRESH_COLUMNS,
+    LEASED,
+    RUN_COLUMNS,
+    STANDING_COLUMNS,
+)
 
-_IDENTITY = 4  # row, run_key, schedule_id, fire_us: what indexes have, and no ordinary update changes
-_END_COLUMNS = (
-    "handler_id", "method", "decided_us", "reason", "fence", "outcome", "started_us", "finished_us",
-)  # fmt: skip
-_RARE_AT_DEFAULT = (
-    "error = NULL, kind = 1, failures = 0, losses = 0, not_before_us = 0, count = 1, until_us = NULL, covers = NULL,"
-    " params = NULL, worker = ''"
-)
-_SAME_RUN = (
-    "runs.row = v.column1 AND runs.run_key = v.column2 AND runs.schedule_id = v.column3 AND runs.fire_us = v.column4"
-    f" AND runs.state < {DONE} AND runs.attempt = v.column5"
-)
 _DEFINITION = (
     "uid, hash, created_us, since_us, reason, catch_up, catch_up_until_us, paused_us, paused_reason, definition"
 )
@@ -58,30 +56,24 @@ def insert_runs(n: int) -> str:
 
 @cache
 def end_runs(n: int) -> str:
-    """The first rows of `update_rows`."""
-    first = _IDENTITY + 2
-    result = first + len(_END_COLUMNS)
+    """END_COLUMNS. To insert what is there costs half of what a join with the rows would (measured: 1.9 us, not 3.8). A
+    row that is not there becomes one without a key: NOTE_LATEST finds it, and all of it is taken back."""
+    same = ", ".join(f"{column} = excluded.{column}" for column in END_COLUMNS[2:-1])
     return (
-        f"UPDATE runs SET state = {DONE}, {_set(_END_COLUMNS, first)}, result = nullif(v.column{result}, 0),"
-        f" {_RARE_AT_DEFAULT} FROM ({_values(n, result)}) AS v WHERE {_SAME_RUN}"
+        f"INSERT INTO runs ({', '.join(END_COLUMNS)}) {_values(n, len(END_COLUMNS))} ON CONFLICT (row) DO UPDATE"
+        f" SET state = {DONE}, {same}, result = nullif(excluded.result, 0),"
+        " error = NULL, failures = 0, losses = 0, not_before_us = 0, worker = ''"
+        f" WHERE state < {DONE} AND attempt = excluded.attempt"
     )
 
 
 @cache
 def update_runs(n: int) -> str:
-    """The second rows of `update_rows`."""
-    columns = RUN_COLUMNS[_IDENTITY:]
+    """row, expected attempt, STANDING_COLUMNS."""
     return (
-        f"UPDATE runs SET {_set(columns, _IDENTITY + 2)}"
-        f" FROM ({_values(n, len(RUN_COLUMNS) + 1)}) AS v WHERE {_SAME_RUN}"
+        f"UPDATE runs SET {_set(STANDING_COLUMNS, 3)} FROM ({_values(n, len(STANDING_COLUMNS) + 2)}) AS v"
+        f" WHERE runs.row = v.column1 AND runs.state < {DONE} AND runs.attempt = v.column2"
     )
-
-
-UPDATE_ANY_RUN = (
-    f"UPDATE runs SET {', '.join(f'{column} = ?' for column in RUN_COLUMNS)}"
-    f" WHERE row = ? AND state < {DONE} AND attempt = ?"
-)
-"""One run whose identity may change too: RUN_COLUMNS, row, expected attempt."""
 
 
 @cache
@@ -148,6 +140,13 @@ def edit_definitions(n: int) -> str:
         " WHERE definitions.num = (SELECT s.num FROM schedules AS s WHERE s.id = v.column1)"
     )
 
+
+NOTE_LATEST = (
+    "UPDATE meta SET high_water_us = max(high_water_us, ?)"
+    " WHERE term = ? AND NOT EXISTS (SELECT 1 FROM runs WHERE run_key IS NULL)"
+)
+"""The latest wall time of a group, and its term. Matches nothing where the term is over, or where the end of a run that
+is not there was taken for a new run: one statement for both, and not one each."""
 
 _OR_NULL = "nullif(?, '')"
 _OLD_RUNS = (

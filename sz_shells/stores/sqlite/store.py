@@ -55,7 +55,7 @@ class SqliteStore:
             held.callback(reader.close)
             checkpointer = Checkpointer(connect_checkpointer(self._path))
             held.callback(checkpointer.close)
-            group = GroupCommit(writer, self._path, opened.high_water_us)
+            group = GroupCommit(writer, self._path)
             self._life = _Life(self._path, group, checkpointer, reader, complete, held.pop_all())
         return opened
 

@@ -40,7 +40,7 @@ MANY = (
     statements.edit_schedules,
     statements.edit_definitions,
 )
-ONE = (statements.UPDATE_ANY_RUN, statements.DROP_ATTEMPTS, statements.DROP_RUNS)
+ONE = (statements.NOTE_LATEST, statements.DROP_ATTEMPTS, statements.DROP_RUNS)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_pain_20_writing_looks_each_row_up(connection: sqlite3.Connection, state
 
 
 @pytest.mark.parametrize("sql", ONE)
-def test_pain_20_retention_starts_at_the_oldest(connection: sqlite3.Connection, sql: str) -> None:
+def test_pain_20_retention_and_the_check_of_a_group_walk_nothing(connection: sqlite3.Connection, sql: str) -> None:
     assert walked(plan(connection, sql)) == []
 
 
