@@ -103,6 +103,8 @@ class Scheduling:
     target_us: int = -1
     """How far the pages that were asked for reach."""
     page_op: int | None = None
+    left: dict[str, None] = Factory(dict)
+    """Those that memory let go of while a page was on its way."""
     reload_ops: dict[int, tuple[str, ...]] = Factory(dict)
     reload_ids: dict[str, None] = Factory(dict)
     in_flight: int = 0
@@ -211,7 +213,7 @@ class Scheduling:
                 continue
             firing = self._decide(paged, now)
             if firing is None:
-                del everyone[schedule_id]
+                self._let_go(schedule_id)
                 room -= 1
                 continue
             room -= len(firing.verdicts)
@@ -265,7 +267,14 @@ class Scheduling:
             self.paged[schedule_id] = _paged(paged.schedule, firing.cursor_us, due_us, paged.spread_us)
             self.due.push(due_us, schedule_id)
         else:
-            del self.paged[schedule_id]
+            self._let_go(schedule_id)
+
+    def _let_go(self, schedule_id: str) -> None:
+        """It is not in memory any more. A page on its way shows it as it was before that, and must not bring it back
+        (SCHED-9)."""
+        self.paged.pop(schedule_id, None)
+        if self.page_op is not None:
+            self.left[schedule_id] = None
 
     # --- paging -----------------------------------------------------------------------------------------------
 
@@ -300,9 +309,11 @@ class Scheduling:
                 last = rows[-1]
                 assert last.next_due_us is not None, "SCHED-6: a page holds schedules that are due"
                 self.position = (last.next_due_us, last.id)
+            left, self.left = self.left, {}
             for schedule in rows:
-                # What is in memory is newer than the page: decisions may be on their way to the store.
-                if schedule.id not in self.paged and schedule.id not in self.reload_ids:
+                # What is, or was, in memory is newer than the page: decisions may be on their way to the store.
+                name = schedule.id
+                if name not in self.paged and name not in self.reload_ids and name not in left:
                     self._adopt(schedule)
         elif op in self.reload_ops:
             del self.reload_ops[op]
@@ -316,6 +327,7 @@ class Scheduling:
     def _on_read_failed(self, op: int, now: Now) -> list[Effect]:
         if op == self.page_op:
             self.page_op = None
+            self.left.clear()
             self._trouble(now)
         elif op in self.reload_ops:
             for schedule_id in self.reload_ops.pop(op):
@@ -332,7 +344,7 @@ class Scheduling:
             return
         if schedule.state is not ScheduleState.ACTIVE or due_us is None or not self._within_reach(due_us, schedule.id):
             # One that is to be read again still is: this may not be its newest revision.
-            self.paged.pop(schedule.id, None)
+            self._let_go(schedule.id)
             return
         self.reload_ids.pop(schedule.id, None)
         spread_us = spread_offset(schedule.uid, schedule.definition.spread_us)

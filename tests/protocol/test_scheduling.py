@@ -319,6 +319,23 @@ def test_a_page_does_not_undo_what_was_decided_since_it_was_asked_for() -> None:
     assert machine.paged["s"].cursor_us == at(600).utc_us
 
 
+@pytest.mark.parametrize("edited", [False, True])
+def test_sched_9_a_page_does_not_bring_back_what_was_let_go_of_since_it_was_asked_for(edited: bool) -> None:
+    """It was decided, or edited, and is due beyond this page: what the page shows of it stands no more."""
+    machine = firing(stored(every(60)))
+    (read,) = wake(machine, HORIZON_S / 2)
+    assert isinstance(read, Read), "the page comes first"
+    if edited:
+        later = evolve(stored(every(60)), rev=2, next_due_us=at(3 * HORIZON_S).utc_us)
+        machine.handle(SchedulesStored((later,)), at(HORIZON_S / 2))
+    else:
+        wake(machine, 2 * HORIZON_S)
+        decided(machine)
+    assert machine.paged == {}
+    machine.handle(ReadDone(read.op, (stored(every(60)),)), at(2 * HORIZON_S))
+    assert machine.paged == {}
+
+
 @pytest.mark.parametrize(
     ("edit", "due_s"),
     [
