@@ -178,12 +178,15 @@ class Node:
             self.time.start(now, event.high_water_us)
         now = self.time.read(now)
         effects: list[Effect] = []
-        work: deque[Event] = deque((event,))
+        work: deque[Event] = deque()
         if isinstance(event, StopRequested) and self.membership is not None:
             # Before execution looks whether anything is left to wait for: what was not sent yet comes back now.
             effects += self.membership.handle(event, now)
-            work.extendleft(reversed(self.membership.outbox))
+            work.extend(self.membership.outbox)
+            work.append(event)
             self.membership.outbox.clear()
+        else:
+            self._route(event, now, effects, work)
         routed = 0
         while work:
             routed += 1

@@ -7,6 +7,7 @@ shrinks. ATT-7 an exclusive run ends before its lease. ATT-8 a drain is orderly.
 
 from enum import Enum, auto
 from random import Random
+from typing import Final
 
 from attrs import Factory, define
 
@@ -114,6 +115,14 @@ MOVES: Moves[AttachmentState] = {
 }
 
 
+# Bound once, as in records.py: looked at with every event.
+_IDLE: Final = S.IDLE
+_CALLING: Final = S.CALLING
+_STOPPED: Final = S.STOPPED
+_BACKLOG: Final = WakeReason.BACKLOG
+_DEADLINE: Final = WakeReason.DEADLINE
+
+
 @define
 class Attachment:
     """One life of one handler. `rng` draws the jitter; its incarnation stands in `identity`.
@@ -136,36 +145,42 @@ class Attachment:
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
         """Expire what is over, take one fact, then keep, say and report what is due."""
-        if self.state is S.STOPPED:
+        if self.state is _STOPPED:
             return []
         effects: list[Effect] = []
         # Expire first: a late message must not revive a lease that is over.
         self._expire(now, effects)
         self._on_event(event, now, effects)
-        if self.state is not S.IDLE:
+        if self.state is not _IDLE:
             self._go_on(event, now, effects)
         return effects
 
     def next_wakeup(self, now: Now) -> Wakeup | None:
         """The first deadline, beat, Hello or repetition."""
-        intake = self.intake
-        attached = self.session is not None
-        if self.state in (S.IDLE, S.STOPPED):
+        if self.state is _IDLE or self.state is _STOPPED:
             return None
+        intake, session = self.intake, self.session
+        reporting, holding = intake.reporting, intake.holding
         accept_us = intake.accept_due_us
-        if self.reporting.has_backlog(now, attached=attached) or (accept_us is not None and accept_us <= now.mono_us):
-            return Wakeup(now.mono_us, WakeReason.BACKLOG)
-        at_us = [self.drain_until_us, self.leave_until_us, intake.holding.next_deadline_us()]
-        at_us.append(self.reporting.next_keep_us())
-        if any(intake.holding.executing[row].asked is None for row in intake.holding.exclusive):
-            at_us.append(intake.cut_off_us())
-        if self.session is not None:
-            at_us += [self.session.next_beat_us, self.session.silent_us, self.reporting.next_resend_us()]
-            at_us.append(accept_us)
-        elif self.state is S.CALLING and intake.offer is not None:
-            at_us.append(self.calling.due_us)
-        known = [at for at in at_us if at is not None]
-        return Wakeup(max(min(known), now.mono_us + 1), WakeReason.DEADLINE) if known else None
+        if accept_us is not None and accept_us <= now.mono_us:
+            return Wakeup(now.mono_us, _BACKLOG)
+        if reporting.has_backlog(now, attached=session is not None):
+            return Wakeup(now.mono_us, _BACKLOG)
+        waits = [self.drain_until_us, self.leave_until_us]
+        if holding.deadlines:
+            waits.append(holding.next_deadline_us())
+        if reporting.failures:
+            waits.append(reporting.next_keep_us())
+        if holding.exclusive and any(holding.executing[row].asked is None for row in holding.exclusive):
+            waits.append(intake.cut_off_us())
+        if session is not None:
+            waits += [session.next_beat_us, session.silent_us, accept_us]
+            if reporting.under_way:
+                waits.append(reporting.next_resend_us())
+        elif self.state is _CALLING and intake.offer is not None:
+            waits.append(self.calling.due_us)
+        known = [at for at in waits if at is not None]
+        return Wakeup(max(min(known), now.mono_us + 1), _DEADLINE) if known else None
 
     @property
     def reporting(self) -> Reporting:
@@ -174,12 +189,14 @@ class Attachment:
 
     def _on_event(self, event: Event, now: Now, effects: list[Effect]) -> None:
         match event:
+            case Woke():
+                pass
+            case Received(message=message):
+                self._on_message(message, now, effects)
             case WorkerStarted(kept=kept):
                 self._on_started(kept, now, effects)
             case LinkChanged(up=up):
                 self._on_link(up, now, effects)
-            case Received(message=message):
-                self._on_message(message, now, effects)
             case Garbled(problem=problem):
                 effects.append(Publish(Ignored("frame", problem)))
             case HandlersChanged(methods=methods):
@@ -194,8 +211,6 @@ class Attachment:
                 effects += self.reporting.on_keep_failed(event, now)
             case StopRequested(grace_us=grace_us):
                 self._on_stop_requested(grace_us, now, effects)
-            case Woke():
-                pass
 
     # --- the life of this side --------------------------------------------------------------------------------
 
@@ -261,9 +276,9 @@ class Attachment:
     def _go_on(self, event: Event, now: Now, effects: list[Effect]) -> None:
         # Results are kept and sent when everything that came with them has been taken: together.
         together = isinstance(event, Woke)
-        if together:
+        if together and self.reporting.unkept:
             effects += self.reporting.keep(now)
-        if self.state is S.CALLING and self.intake.offer is not None and self.calling.due_us <= now.mono_us:
+        if self.state is _CALLING and self.intake.offer is not None and self.calling.due_us <= now.mono_us:
             self._say(self._hello(now), effects)
         session = self.session
         if session is not None:

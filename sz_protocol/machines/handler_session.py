@@ -152,8 +152,10 @@ class Session:
 
     def forget(self, now: Now) -> None:
         """Let go of what cannot matter any more."""
-        _drop_old(self.seen, lambda entry: entry[0], now)
-        _drop_old(self.stopped, lambda until_us: until_us, now)
+        if self.seen:
+            _drop_old(self.seen, lambda entry: entry[0], now)
+        if self.stopped:
+            _drop_old(self.stopped, lambda until_us: until_us, now)
         oldest = next(iter(self.beats))
         while oldest != self.last_beat and self.beats[oldest] + self.lease_us <= now.mono_us:
             del self.beats[oldest]

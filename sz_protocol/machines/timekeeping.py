@@ -41,10 +41,19 @@ class Timekeeping:
 
     def read(self, now: Now) -> Now:
         """The time that the machines are to go by."""
-        if now.trusted and self.trusted and self.behind_until_us is None and self._is_steady(now):
-            # As nearly always: the clock is the one that we know.
-            self.base_us = self.known_base_us = now.utc_us - now.mono_us
-            return now
+        if (
+            self.base_us is not None
+            and now.trusted
+            and self.trusted
+            and self.behind_until_us is None
+            and self.held_base_us is None
+        ):
+            base_us = now.utc_us - now.mono_us
+            limit_us = self.settings.clock_step_us
+            if base_us == self.base_us or -limit_us <= base_us - self.base_us <= limit_us:
+                # As nearly always: the clock is the one that we know.
+                self.base_us = self.known_base_us = base_us
+                return now
         now = self._steady(now)
         if self.behind_until_us is not None and now.mono_us >= self.behind_until_us:
             self.behind_until_us = None
@@ -74,12 +83,6 @@ class Timekeeping:
         if held_us is None or behind_us is None:
             return held_us if behind_us is None else behind_us
         return min(held_us, behind_us)
-
-    def _is_steady(self, now: Now) -> bool:
-        if self.base_us is None or self.held_base_us is not None:
-            return False
-        limit_us = self.settings.clock_step_us
-        return -limit_us <= now.utc_us - now.mono_us - self.base_us <= limit_us
 
     def _steady(self, now: Now) -> Now:
         base_us = now.utc_us - now.mono_us
