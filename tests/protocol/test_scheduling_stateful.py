@@ -123,10 +123,10 @@ def named(schedule: Schedule, verdict: Verdict) -> list[int]:
 
 @define
 class Slice:
-    """A decided slice on its way to the store. `doomed`: a write before it has failed."""
+    """A decided slice on its way to the store, in its stream (STORE-4)."""
 
     firings: tuple[Firing, ...]
-    doomed: bool = False
+    stream: int
 
 
 class Calendar(RuleBasedStateMachine):
@@ -155,6 +155,7 @@ class Calendar(RuleBasedStateMachine):
         self.calm = True
         """Nothing was edited and nothing failed in this life. A row that was read for a page while it was edited, or
         read once more, may be older than what was decided since: that costs a refused write, and nothing else."""
+        self.stream, self.failed = 1, 0
         self.quiet_until_us = 0
         self.target_us = -1
         self.answered: list[ReadDone] = []
@@ -210,7 +211,7 @@ class Calendar(RuleBasedStateMachine):
         rows = [len(one.verdicts) for one in told.firings]
         assert told.firings
         assert sum(rows[:-1]) < ODD.slice_instants, "a slice is bounded"
-        self.queue.append(Slice(told.firings))
+        self.queue.append(Slice(told.firings, self.stream))
         under_way = [one for one in self.queue if isinstance(one, Slice)]
         assert len(under_way) <= ODD.writes_in_flight
 
@@ -301,14 +302,15 @@ class Calendar(RuleBasedStateMachine):
         if isinstance(operation, Read):
             self.answer_read(operation, fate)
             return
-        moved = fate in ("true", "done unknown") and not operation.doomed and self.write(operation)
+        doomed = operation.stream <= self.failed
+        moved = fate in ("true", "done unknown") and not doomed and self.write(operation)
         if moved and fate == "true":
             self.give(FiringsSettled())
             return
-        for later in self.queue:  # Nothing decided on top of what did not happen may happen.
-            if isinstance(later, Slice):
-                later.doomed = True
-        unavailable = fate != "true" and not operation.doomed
+        # Nothing decided on top of what did not happen may happen; what is decided from here on may.
+        self.failed = max(self.failed, operation.stream)
+        self.stream = self.failed + 1
+        unavailable = fate != "true" and not doomed
         names = tuple(dict.fromkeys(one.schedule.id for one in operation.firings))
         if unavailable:
             self.rest()
@@ -498,7 +500,7 @@ class Calendar(RuleBasedStateMachine):
     def crash(self, durable: int, zone_us: int | None) -> None:
         """Some of what was under way became durable. The next life may have other zone data."""
         for operation in list(self.queue)[:durable]:
-            if isinstance(operation, Slice) and (operation.doomed or not self.write(operation)):
+            if isinstance(operation, Slice) and (operation.stream <= self.failed or not self.write(operation)):
                 break
         for row in list(self.store.schedules.values())[::2]:
             if zone_us is not None and row.next_due_us and row.definition.trigger != STUCK:
