@@ -5,7 +5,6 @@ loop would block the protocol too. Here the sender appends and goes on.
 """
 
 import asyncio
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from threading import get_ident
@@ -13,6 +12,8 @@ from typing import Generic, TypeVar
 
 import anyio
 import anyio.lowlevel
+
+from sz_runtime.loops import asyncio_loop
 
 T = TypeVar("T")
 Kick = Callable[[Callable[[], None]], None]
@@ -26,7 +27,7 @@ class Mailbox(Generic[T]):
     finds it. A hundred posts to a busy receiver cost one wake.
     """
 
-    __slots__ = ("_event", "_items", "_kick", "_pending", "_rung", "_thread")
+    __slots__ = ("_event", "_items", "_kick", "_loop", "_pending", "_rung", "_thread", "_waiter")
 
     def __init__(self) -> None:
         self._items: deque[T] = deque()
@@ -34,6 +35,8 @@ class Mailbox(Generic[T]):
         self._thread = 0
         self._pending = False
         self._rung = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiter: asyncio.Future[None] | None = None
         self._event: anyio.Event | None = None
 
     def __len__(self) -> int:
@@ -42,9 +45,10 @@ class Mailbox(Generic[T]):
     def bind(self) -> None:
         """Receive here: call it in the event loop of the task that will `wait`. May be called again by a later loop."""
         self._thread = get_ident()
-        self._event = None
+        self._event = self._waiter = None
         self._pending = False
-        self._kick = _kick_of_this_loop()
+        self._loop = asyncio_loop()
+        self._kick = _kick_of_trio() if self._loop is None else _kick_of(self._loop)
         # Whoever posted before now could not wake us: look once in any case.
         self._rung = True
 
@@ -80,6 +84,10 @@ class Mailbox(Generic[T]):
         """
         if self._rung or self._items:
             await anyio.lowlevel.checkpoint()
+        elif self._loop is not None:
+            # Every event of a node passes here twice: a future is a third of an event's cost.
+            self._waiter = self._loop.create_future()
+            await self._waiter
         else:
             self._event = anyio.Event()
             await self._event.wait()
@@ -88,24 +96,23 @@ class Mailbox(Generic[T]):
     def _ring(self) -> None:
         self._pending = False
         self._rung = True
-        if self._event is not None:
+        if self._waiter is not None:
+            if not self._waiter.done():
+                self._waiter.set_result(None)
+        elif self._event is not None:
             self._event.set()
 
 
-def _kick_of_this_loop() -> Kick:
-    """How another thread gets a function called in the running loop. Raises RuntimeError where none runs."""
-    if "trio" in sys.modules:
-        import trio
+def _kick_of_trio() -> Kick:
+    """How another thread gets a function called in the trio loop that runs here."""
+    import trio
 
-        try:
-            token = trio.lowlevel.current_trio_token()
-        except RuntimeError:
-            pass  # trio is loaded, but this thread does not run it
-        else:
-            return lambda ring: token.run_sync_soon(ring, idempotent=True)
+    token = trio.lowlevel.current_trio_token()
+    return lambda ring: token.run_sync_soon(ring, idempotent=True)
+
+
+def _kick_of(loop: asyncio.AbstractEventLoop) -> Kick:
     # call_soon_threadsafe returns a handle; nobody needs it.
-    loop = asyncio.get_running_loop()
-
     def kick(ring: Callable[[], None]) -> None:
         loop.call_soon_threadsafe(ring)
 
