@@ -9,7 +9,7 @@ from typing import Final
 from attrs import Factory, define
 
 from sz_protocol.changes import CursorMove
-from sz_protocol.definition import AwayPolicy
+from sz_protocol.definition import AwayPolicy, Definition
 from sz_protocol.kernel.events import FiringsDecided
 from sz_protocol.kernel.now import Now
 from sz_protocol.machines.pools import Slot
@@ -47,13 +47,16 @@ class Admission:
         runs: list[Run] = []
         superseded: list[int] = []
         moves: list[CursorMove] = []
+        table, recorded, lanes = self.table, self.recorded, self.table.placement.lanes
         for firing in decided.firings:
             schedule = firing.schedule
-            for verdict in firing.verdicts:
-                self._admit(schedule, verdict, firing.key, now, runs, superseded)
-            moves.append(
-                CursorMove(schedule.definition.id, schedule.rev, firing.from_us, firing.cursor_us, firing.next_due_us)
-            )
+            definition, key = schedule.definition, firing.key
+            if key and table.open and definition.id not in lanes and definition.away is not _SKIP and not recorded:
+                self._admit_plain(definition, key, firing.cursor_us, now, runs)
+            else:
+                for verdict in firing.verdicts:
+                    self._admit(schedule, verdict, key, now, runs, superseded)
+            moves.append(CursorMove(definition.id, schedule.rev, firing.from_us, firing.cursor_us, firing.next_due_us))
         return Slice(tuple(runs), tuple(moves), tuple(superseded), self.ops.stream, decided.monotonic)
 
     def undo(self, slice_: Slice, refused: tuple[str | int, ...], now: Now) -> None:
@@ -63,6 +66,43 @@ class Admission:
             if run.row in rows:
                 self.recorded[run.run_key] = None
             self.table.drop(run, now)
+
+    def _admit_plain(self, definition: Definition, key: bytes, fire_us: int, now: Now, runs: list[Run]) -> None:
+        """The hot path of `_admit`: one instant that is simply to be executed, of a schedule that has nothing active."""
+        table, row = self.table, self.ops.next_claim()
+        slot = table.placement.take_slot(row, route_of(definition))
+        run = Run(
+            row,
+            key,
+            definition.id,
+            fire_us,
+            definition.handler_id,
+            definition.method,
+            _PENDING if slot is None else _LEASED,
+            now.utc_us,
+            _SCHEDULED,
+            None,
+            "",
+            0 if slot is None else 1,
+            0,
+            0,
+            0 if slot is None else row,
+            0,
+            None,
+            None,
+            1,
+            None,
+            (),
+            None,
+            None,
+            None,
+            "" if slot is None else slot[1].worker,
+        )
+        runs.append(run)
+        table.enter(run, definition)
+        if slot is None:
+            table.unsettled[row] = None
+            table.place(row, now)
 
     def _admit(
         self, schedule: Schedule, verdict: Verdict, key: bytes, now: Now, runs: list[Run], superseded: list[int]

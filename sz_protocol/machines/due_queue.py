@@ -52,16 +52,18 @@ class DueQueue:
         names = self.names[due_us]
         return due_us, names.ordered[names.at]
 
-    def drop_first(self) -> None:
-        """Take off what `first` has told."""
+    def pop(self) -> tuple[int, str]:
+        """Take that off. Raises IndexError where there is none."""
         due_us = self.instants[0]
         names = self.names[due_us]
+        name = names.ordered[names.at]
         names.at += 1
         if names.at < len(names.ordered):
-            return
+            return due_us, name
         if names.later:
             names.later.sort()
             names.ordered, names.at, names.later = names.later, 0, []
         else:
             heappop(self.instants)
             del self.names[due_us]
+        return due_us, name

@@ -121,12 +121,20 @@ class Placement:
 
     def take_slot(self, row: int, route: Route) -> Slot | None:
         """Take a slot for a run of this route, if there is one and nobody waits for it already; None if not."""
-        slots = self.slots
+        slots, pools = self.slots, self.pools
         assert row not in slots, "PLACE-2: one run, one slot"
-        found = self.pools.find(route)
+        line = pools.lines.get(route)
+        if line is not None and line.plain is not None and not line.queue:
+            # The hot path of `find` and `take`: one pool that serves nobody but those who need not wait.
+            pool = line.plain[0]
+            if pool.used < pool.size and not pool.lines and not pool.shared:
+                pool.used += 1
+                slots[row] = line.plain
+                return line.plain
+        found = pools.find(route)
         if found is None:
             return None
-        slots[row] = slot = self.pools.take(*found)
+        slots[row] = slot = pools.take(*found)
         return slot
 
     def take_queued(self, limit: int) -> list[int]:

@@ -49,6 +49,8 @@ class Line:
     queue: deque[tuple[int, int]] = Factory(deque)
     listed: bool = False
     loads: list[tuple[float, int, int]] = Factory(list)
+    plain: "Slot | None" = None
+    """What each of its runs gets: there where one pool serves it, and no method's own concurrency counts."""
 
 
 Slot = tuple[Pool, MethodInfo, bool]
@@ -80,7 +82,7 @@ class Pools:
             if pool.used >= pool.size:
                 return None
             if infos[0].concurrency is None and not pool.lines and not pool.shared:
-                return pool, infos[0]  # The hot path: there is room, and nobody waits.
+                return pool, infos[0]
         return None if line.queue and self._first(line) is not None else self._room(line)
 
     def take(self, pool: Pool, info: MethodInfo) -> Slot:
@@ -170,6 +172,8 @@ class Pools:
         places = tuple((self.all[name], tuple(infos)) for name, infos in by_pool.items())
         self.numbers += 1
         line = self.lines[route] = Line(route, self.numbers, places, queue)
+        if len(places) == 1 and places[0][1][0].concurrency is None:
+            line.plain = (places[0][0], places[0][1][0], False)
         if len(places) > 1:
             for place, (pool, _) in enumerate(places):
                 pool.shared.append((line, place))

@@ -211,8 +211,7 @@ class Scheduling:
         room = self.settings.slice_instants
         due, instants, everyone = self.due, self.due.instants, self.paged
         while instants and instants[0] <= now.utc_us and room > 0:
-            due_us, schedule_id = due.first()
-            due.drop_first()
+            due_us, schedule_id = due.pop()
             paged = everyone.get(schedule_id)
             if paged is None or paged.due_us != due_us:
                 continue
@@ -390,7 +389,7 @@ class Scheduling:
             paged = self.paged.get(schedule_id)
             if paged is not None and paged.due_us == due_us:
                 return
-            due.drop_first()
+            due.pop()
 
 
 def _paged(schedule: Schedule, cursor_us: int, due_us: int, spread_us: int) -> Paged:

@@ -19,15 +19,17 @@ def test_due_names_come_in_the_order_of_a_heap(steps: list[tuple[int, str] | Non
             queue.push(*step)
             heappush(heap, step)
         elif heap:
-            assert queue.first() == heappop(heap)
-            queue.drop_first()
+            assert queue.first() == heap[0]
+            assert queue.pop() == heappop(heap)
         assert bool(queue) == bool(heap)
     while heap:
-        assert queue.first() == heappop(heap)
-        queue.drop_first()
+        assert queue.first() == heap[0]
+        assert queue.pop() == heappop(heap)
     assert (queue.instants, queue.names) == ([], {})
 
 
 def test_an_empty_queue_has_no_first_name() -> None:
     with pytest.raises(IndexError):
         DueQueue().first()
+    with pytest.raises(IndexError):
+        DueQueue().pop()
