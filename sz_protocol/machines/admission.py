@@ -68,7 +68,7 @@ class Admission:
             self.table.drop(run, now)
 
     def _admit_plain(self, definition: Definition, key: bytes, fire_us: int, now: Now, runs: list[Run]) -> None:
-        """The hot path of `_admit`: one instant that is simply to be executed, of a schedule that has nothing active."""
+        """The hot path of `_admit`: one instant that is simply to be executed; nothing of its schedule is active."""
         table, row = self.table, self.ops.next_claim()
         slot = table.placement.take_slot(row, route_of(definition))
         run = Run(
