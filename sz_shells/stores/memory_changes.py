@@ -6,10 +6,16 @@ unique key refused.
 
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
+from typing import Final
 
 from sz_protocol.changes import Change, DropRuns, InsertAttempts, InsertRuns, MoveCursors, PutSchedules, UpdateRuns
 from sz_protocol.records import Attempt, Run, RunState, Schedule, ScheduleState
 from sz_shells.stores.memory_tables import Place, Tables, ended_us
+
+# Bound once, as in sz_protocol/records.py.
+_DONE: Final = RunState.DONE
+_ACTIVE: Final = ScheduleState.ACTIVE
+_FINISHED: Final = ScheduleState.FINISHED
 
 Undo = list[Callable[[], None]]
 Refused = Sequence[str | int]
@@ -86,7 +92,7 @@ def _move_cursors(tables: Tables, change: MoveCursors, undo: Undo) -> Refused:
         if (
             place is None
             or place.cursor_us != move.expected_us
-            or place.state is not ScheduleState.ACTIVE
+            or place.state is not _ACTIVE
             or place.put.rev != move.rev
         ):
             refused.append(schedule_id)
@@ -98,7 +104,7 @@ def _move_cursors(tables: Tables, change: MoveCursors, undo: Undo) -> Refused:
         if before is not None:
             due.discard((before, schedule_id))
         if after is None:
-            place.state = ScheduleState.FINISHED
+            place.state = _FINISHED
         else:
             due.add((after, schedule_id))
     return refused
@@ -109,7 +115,7 @@ def _restore_cursors(tables: Tables, moved: list[tuple[Place, int, int | None]])
         schedule_id = place.put.id
         if place.due is not None:
             tables.due.discard((place.due, schedule_id))
-        place.cursor_us, place.next_due_us, place.state = cursor_us, next_due_us, ScheduleState.ACTIVE
+        place.cursor_us, place.next_due_us, place.state = cursor_us, next_due_us, _ACTIVE
         if next_due_us is not None:
             tables.due.add((next_due_us, schedule_id))
 
@@ -131,7 +137,7 @@ def _insert_runs(tables: Tables, runs: tuple[Run, ...], undo: Undo) -> Refused:
         by_row[row] = run
         rows_by_key[run.run_key] = row
         fires.add((run.fire_us, row))
-        if run.state is RunState.DONE:
+        if run.state is _DONE:
             heappush(tables.ended, (ended_us(run), row))
         else:
             unfinished[row] = None
@@ -153,12 +159,12 @@ def _update_runs(tables: Tables, change: UpdateRuns, undo: Undo) -> Refused:
     for run, expected in zip(change.runs, change.expected_attempts, strict=True):
         row = run.row
         old = by_row.get(row)
-        if old is None or old.state is RunState.DONE or old.attempt != expected:
+        if old is None or old.state is _DONE or old.attempt != expected:
             refused.append(row)
             continue
         replaced.append(old)
         by_row[row] = run
-        if run.state is RunState.DONE:
+        if run.state is _DONE:
             del unfinished[row]
             heappush(ended, (ended_us(run), row))
     return refused
@@ -194,7 +200,7 @@ def _drop_runs(tables: Tables, before_us: int, limit: int, undo: Undo) -> Refuse
         end_us, row = heappop(tables.ended)
         run = tables.runs.get(row)
         # An entry outlives its run when the operation that made it was taken back.
-        if run is None or run.state is not RunState.DONE or ended_us(run) != end_us:
+        if run is None or run.state is not _DONE or ended_us(run) != end_us:
             continue
         dropped.append(run)
         del tables.runs[row], tables.rows_by_key[run.run_key]

@@ -1,11 +1,13 @@
 """What the memory store holds, and the indexes that make due work and unfinished runs cheap to find."""
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from attrs import Factory, define, evolve
 
 from sz_protocol.records import Attempt, Run, RunState, Schedule, ScheduleState
 from sz_shells.stores.sorted_keys import SortedKeys
+
+_ACTIVE: Final = ScheduleState.ACTIVE  # bound once, as in sz_protocol/records.py
 
 DueKey: TypeAlias = tuple[int, str]
 RunKey: TypeAlias = tuple[int, int]
@@ -24,7 +26,7 @@ class Place:
     @property
     def due(self) -> int | None:
         """The instant under which the index of due work has it."""
-        return self.next_due_us if self.state is ScheduleState.ACTIVE else None
+        return self.next_due_us if self.state is _ACTIVE else None
 
     def now(self) -> Schedule:
         """The schedule as it stands."""
