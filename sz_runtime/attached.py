@@ -51,7 +51,7 @@ class AttachedDriver(MachineLoop[Any, Effect]):
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._clock.run, self._inbox.wake)
-                self._handle(WorkerStarted(kept))
+                self._handle(WorkerStarted(kept), self._clock.now())
                 self._inbox.post([HandlersChanged(*self._executor.methods())])
                 await tasks.start(self._link.run, self.complete)
                 task_status.started()

@@ -52,7 +52,7 @@ class Driver(MachineLoop[Event, Effect]):
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._clock.run, self._inbox.wake)
-                self._handle(Started(opened.term, opened.high_water_us))
+                self._handle(Started(opened.term, opened.high_water_us), self._clock.now())
                 self.handlers_changed()
                 task_status.started()
                 await self._loop()

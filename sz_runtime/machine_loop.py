@@ -84,10 +84,11 @@ class MachineLoop(ABC, Generic[E, F]):
                 continue
             clock.arm(at_us)
             await inbox.wait()
-            late_us = clock.now().mono_us - at_us
+            now = clock.now()
+            late_us = now.mono_us - at_us
             if late_us >= 0:
                 self.loop_lag_us = late_us
-                self._handle(Woke())
+                self._handle(Woke(), now)
 
     def _turn(self, until_us: int) -> int | None:
         """Handle what is in the inbox and what the machine has left to do, for one turn at most; returns when to wake
@@ -102,7 +103,7 @@ class MachineLoop(ABC, Generic[E, F]):
                 return limit_us if wakeup is None else min(wakeup.at_us, limit_us)
             if now.mono_us > until_us:
                 return None
-            self._handle(Woke())
+            self._handle(Woke(), now)
 
     def _take_events(self, until_us: int) -> Now:
         """Handle what is in the inbox, for one turn at most; returns the time after it."""
@@ -110,11 +111,11 @@ class MachineLoop(ABC, Generic[E, F]):
         now = clock.now()
         taken = 0
         while inbox and taken < EVENTS_PER_TURN and now.mono_us <= until_us:
-            self._handle(inbox.drain(1)[0])
+            self._handle(inbox.take(), now)
             now = clock.now()
             taken += 1
         return now
 
-    def _handle(self, event: E | Woke | StopRequested) -> None:
-        for effect in self._machine.handle(event, self._clock.now()):
+    def _handle(self, event: E | Woke | StopRequested, now: Now) -> None:
+        for effect in self._machine.handle(event, now):
             self._perform(effect)

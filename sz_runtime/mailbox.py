@@ -72,6 +72,10 @@ class Mailbox(Generic[T]):
         except RuntimeError:  # The loop is closed (trio's RunFinishedError is one too).
             self._pending = False
 
+    def take(self) -> T:
+        """The oldest item. Only the receiver calls this; raises IndexError where there is none."""
+        return self._items.popleft()
+
     def drain(self, limit: int) -> list[T]:
         """Take at most `limit` items, oldest first. Only the receiver calls this."""
         take = self._items.popleft

@@ -10,6 +10,7 @@ from sz_protocol.kernel.now import SECOND_US
 from sz_protocol.triggers import Interval
 from sz_runtime.executor import HandlerExecutor
 from sz_runtime.handlers import LocalHandlerRegistry
+from sz_runtime.interpreter import tune_interpreter
 from sz_runtime.run_context import RunContext
 from sz_runtime.running import running_node
 from sz_shells.clocks.boot import BootClock
@@ -47,6 +48,7 @@ async def _ours(seconds: int, backend: str) -> tuple[float, float, float]:
     clock = BootClock()
     executor = HandlerExecutor(handlers, clock, backend=backend)
     start_us = (int(time.time()) + 3) * SECOND_US
+    tune_interpreter()
     definitions = tuple(
         Definition(
             f"s{n:04d}",
