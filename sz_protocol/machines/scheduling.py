@@ -5,8 +5,8 @@ Rules: specs/scheduling.md. SCHED-1 a cursor never regresses. SCHED-2 rows and c
 fires before `nominal + spread`. SCHED-4 nothing fires before the runs of the previous life are accounted for.
 SCHED-5 a schedule that cannot advance stands still alone. SCHED-6 memory follows due work, not stored schedules.
 SCHED-7 what a person decided about a pause holds for the instants that passed in it, and for no others. SCHED-8 a due
-time that was stored under other zone data fires nothing: it is computed anew first. SCHED-9 an older revision of a
-schedule that is told of late never hides a newer one.
+time that was stored under other zone data fires nothing: it is computed anew first. SCHED-9 an older state of a
+schedule that is told of late never hides a newer one, nor brings it back.
 """
 
 from enum import Enum, auto
@@ -74,6 +74,10 @@ MOVES: Moves[SchedulingState] = {
 }
 
 
+Standing = tuple[int, int]
+"""(rev, cursor): of two states of a schedule the greater one is the newer."""
+
+
 @record
 class Paged:
     """A schedule in memory, with its cursor where the decisions made so far have carried it."""
@@ -103,8 +107,8 @@ class Scheduling:
     target_us: int = -1
     """How far the pages that were asked for reach."""
     page_op: int | None = None
-    left: dict[str, None] = Factory(dict)
-    """Those that memory let go of while a page was on its way."""
+    left: dict[str, Standing] = Factory(dict)
+    """Those that memory let go of while a page was on its way, and where they stood."""
     reload_ops: dict[int, tuple[str, ...]] = Factory(dict)
     reload_ids: dict[str, None] = Factory(dict)
     in_flight: int = 0
@@ -217,7 +221,7 @@ class Scheduling:
                 continue
             firing = self._decide(paged, now)
             if firing is None:
-                self._let_go(schedule_id)
+                self._let_go(schedule_id, (paged.schedule.rev, paged.cursor_us))
                 room -= 1
                 continue
             room -= len(firing.verdicts)
@@ -271,14 +275,14 @@ class Scheduling:
             self.paged[schedule_id] = _paged(paged.schedule, firing.cursor_us, due_us, paged.spread_us)
             self.due.push(due_us, schedule_id)
         else:
-            self._let_go(schedule_id)
+            self._let_go(schedule_id, (paged.schedule.rev, firing.cursor_us))
 
-    def _let_go(self, schedule_id: str) -> None:
-        """It is not in memory any more. A page on its way shows it as it was before that, and must not bring it back
+    def _let_go(self, schedule_id: str, stood: Standing) -> None:
+        """It is not in memory any more. A page on its way may show it as it was before that, and must not bring it back
         (SCHED-9)."""
         self.paged.pop(schedule_id, None)
         if self.page_op is not None:
-            self.left[schedule_id] = None
+            self.left[schedule_id] = max(self.left.get(schedule_id, stood), stood)
 
     # --- paging -----------------------------------------------------------------------------------------------
 
@@ -315,9 +319,16 @@ class Scheduling:
                 self.position = (last.next_due_us, last.id)
             left, self.left = self.left, {}
             for schedule in rows:
-                # What is, or was, in memory is newer than the page: decisions may be on their way to the store.
                 name = schedule.id
-                if name not in self.paged and name not in self.reload_ids and name not in left:
+                if name in self.reload_ids:
+                    continue
+                # What is, or was, in memory is newer than the page, since decisions may be on their way to the store;
+                # but for an edit of which nobody has told yet.
+                known, stood = self.paged.get(name), left.get(name)
+                if known is not None:
+                    if known.schedule.rev < schedule.rev:
+                        self._adopt(schedule)
+                elif stood is None or stood < (schedule.rev, schedule.cursor_us):
                     self._adopt(schedule)
         elif op in self.reload_ops:
             del self.reload_ops[op]
@@ -348,7 +359,7 @@ class Scheduling:
             return
         if schedule.state is not ScheduleState.ACTIVE or due_us is None or not self._within_reach(due_us, schedule.id):
             # One that is to be read again still is: this may not be its newest revision.
-            self._let_go(schedule.id)
+            self._let_go(schedule.id, (schedule.rev, schedule.cursor_us))
             return
         self.reload_ids.pop(schedule.id, None)
         spread_us = spread_offset(schedule.uid, schedule.definition.spread_us)

@@ -45,6 +45,7 @@ class FdTimer:
             self._set(at_us)
 
     async def run(self, wake: Callable[[], None]) -> None:
+        """On asyncio `wake` is called by the loop itself: what it raises goes to the loop's exception handler."""
         self._fd = fd = open_timer()
         loop = asyncio_loop()
         try:

@@ -25,7 +25,7 @@ def latest_us(change: Change) -> int:
     a cursor has passed them; a `next_due_us` lies ahead and does not."""
     match change:
         case InsertRuns(runs=runs):
-            return max([run.decided_us for run in runs], default=0)
+            return max([run.decided_us or 0 for run in runs], default=0)
         case UpdateRuns(runs=runs):
             return max([run.finished_us or 0 for run in runs], default=0)
         case MoveCursors(moves=moves):

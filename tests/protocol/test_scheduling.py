@@ -337,6 +337,50 @@ def test_sched_9_a_page_does_not_bring_back_what_was_let_go_of_since_it_was_aske
 
 
 @pytest.mark.parametrize(
+    "old",
+    [
+        evolve(stored(every(60)), rev=2, state=ScheduleState.PAUSED),
+        evolve(stored(every(7200)), rev=2, next_due_us=at(7200).utc_us),
+        evolve(stored(every(60)), rev=2),
+    ],
+    ids=["paused", "due later", "due sooner"],
+)
+def test_sched_9_a_late_answer_does_not_hide_what_the_page_shows(old: Schedule) -> None:
+    """A slice was undone, and its schedule is read once more. Then it is edited (again), and due beyond what was paged
+    so far: the page shows it as it is, the late answer as it was before."""
+    machine = firing(stored(every(60)))
+    wake(machine, 60)
+    decided(machine)
+    machine.handle(FiringsUndone(("s",), unavailable=False), at(60))
+    (reload,) = wake(machine, 60)
+    newest = evolve(stored(every(1500)), rev=3, next_due_us=at(1500).utc_us)
+    machine.handle(SchedulesStored((newest,)), at(60))
+    (page,) = wake(machine, HORIZON_S / 2)
+    assert isinstance(reload, Read)
+    assert isinstance(page, Read)
+    machine.handle(ReadDone(reload.op, (old,)), at(HORIZON_S / 2))
+    machine.handle(ReadDone(page.op, (newest,)), at(HORIZON_S / 2))
+    assert machine.paged["s"].schedule == newest
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_sched_9_what_was_let_go_of_is_found_by_the_next_page(fails: bool) -> None:
+    machine = firing(stored(every(60)))
+    (read,) = wake(machine, HORIZON_S / 2)
+    assert isinstance(read, Read)
+    paused = evolve(stored(every(60)), rev=2, state=ScheduleState.PAUSED)
+    machine.handle(SchedulesStored((paused,)), at(HORIZON_S / 2))
+    answer = ReadFailed(read.op, FailReason.UNAVAILABLE) if fails else ReadDone(read.op, (stored(every(60)),))
+    machine.handle(answer, at(HORIZON_S / 2))
+    assert (machine.paged, machine.left) == ({}, {})
+    found = evolve(stored(every(60)), next_due_us=at((1.4 if fails else 2) * HORIZON_S).utc_us)
+    (again,) = wake(machine, 2 * HORIZON_S)
+    assert isinstance(again, Read)
+    machine.handle(ReadDone(again.op, (found,)), at(2 * HORIZON_S))
+    assert machine.paged["s"].schedule == found
+
+
+@pytest.mark.parametrize(
     ("edit", "due_s"),
     [
         (lambda s: evolve(s, rev=2, definition=every(90), next_due_us=at(90).utc_us), 90),

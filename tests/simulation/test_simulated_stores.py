@@ -2,20 +2,23 @@
 
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import pytest
-from attrs import Factory, define
+from attrs import Factory, define, evolve
 
-from sz_protocol.changes import InsertRuns
+from sz_protocol.changes import InsertRuns, UpdateRuns
 from sz_protocol.kernel.effects import Read, Write
 from sz_protocol.kernel.events import Event, FailReason, ReadDone, WriteFailed
 from sz_protocol.queries import RunsByRow
+from sz_protocol.records import INBORN
 from sz_runtime.ports import Store
 from sz_runtime.simulation.agenda import Agenda
 from sz_runtime.simulation.disk import SimDisk
 from sz_runtime.simulation.network import SimNetwork
 from sz_runtime.simulation.store import RemoteStore, SimStore
 from sz_runtime.simulation.store_server import StoreServer
+from sz_runtime.simulation.tables import Tables
 from sz_runtime.simulation.trace import Trace
 from tests.contracts.store_world import StoreWorld, a_run
 from tests.contracts.stores import DurableStoreContract
@@ -86,3 +89,13 @@ def test_store_3_a_refusal_that_rests_on_a_commit_that_fails_fails_with_it() -> 
     assert reasons[0] in (FailReason.UNKNOWN, FailReason.UNAVAILABLE)
     assert reasons[2] is FailReason.FENCED
     assert ReadDone(3, ()) in answers
+
+
+@pytest.mark.parametrize("name", INBORN[1:])
+def test_store_14_the_simulated_store_notices_an_update_that_makes_another_run_of_a_row(name: str) -> None:
+    tables, run = Tables(), a_run(1)
+    tables.apply((InsertRuns((run,)),))
+    foreign: dict[str, Any] = {name: "of another run"}
+    other = evolve(run, **foreign)
+    with pytest.raises(AssertionError, match="STORE-14"):
+        tables.apply((UpdateRuns((other,), (1,)),))

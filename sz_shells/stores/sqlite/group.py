@@ -51,7 +51,7 @@ class GroupCommit:
                 self.connection.execute("ROLLBACK")
                 self._begin()
                 verdicts = self._one_by_one(writes)
-                self._note_latest(writes, verdicts, self._stored_term())
+                self.connection.execute(statements.KEEP_LATEST, (_latest_us(writes, verdicts),))
         except (sqlite3.Error, StoreError, OSError, MemoryError) as error:
             self._roll_back()
             self._streams.failed = before
@@ -82,15 +82,14 @@ class GroupCommit:
         verdicts: list[Verdict] = []
         try:
             for write in writes:
-                if write.fence != term:
-                    return None
                 verdict = self._refuse_untried(write, term)
                 if verdict is None:
                     for change in write.changes:
                         bulk.add(change)
                 verdicts.append(verdict)
             bulk.flush()
-            return verdicts if self._note_latest(writes, verdicts, term) else None
+            noted = self.connection.execute(statements.NOTE_LATEST, (_latest_us(writes, verdicts), term))
+            return verdicts if noted.rowcount == 1 else None
         except (Mismatch, sqlite3.IntegrityError, *UNSTORABLE):
             return None
 
@@ -135,13 +134,6 @@ class GroupCommit:
     def _stored_term(self) -> int:
         (term,) = self.connection.execute("SELECT term FROM meta").fetchone()
         return int(term)
-
-    def _note_latest(self, writes: Sequence[Write], verdicts: Sequence[Verdict], term: int) -> bool:
-        """Keep the latest wall time of what was taken (STORE-9); False when this is not the term, or what was taken for
-        the end of a run made a new row."""
-        taken = (write for write, verdict in zip(writes, verdicts, strict=True) if verdict is None)
-        latest = max((latest_us(change) for write in taken for change in write.changes), default=0)
-        return self.connection.execute(statements.NOTE_LATEST, (latest, term)).rowcount == 1
 
     # --- when the database fails ---------------------------------------------------------------------------------
 
@@ -191,6 +183,12 @@ def weight(write: Write) -> int:
             case DropRuns(limit=limit):
                 rows += limit
     return rows
+
+
+def _latest_us(writes: Sequence[Write], verdicts: Sequence[Verdict]) -> int:
+    """The latest wall time of what was taken (STORE-9)."""
+    taken = (write for write, verdict in zip(writes, verdicts, strict=True) if verdict is None)
+    return max((latest_us(change) for write in taken for change in write.changes), default=0)
 
 
 def _surely_not_committed(error: sqlite3.Error) -> bool:

@@ -43,7 +43,7 @@ _SCHEDULES_AND_LEDGER = Migration(
         " kind INTEGER DEFAULT 1, failures INTEGER DEFAULT 0, losses INTEGER DEFAULT 0,"
         " not_before_us INTEGER DEFAULT 0, count INTEGER DEFAULT 1, until_us INTEGER,"
         " covers TEXT, params BLOB, worker TEXT DEFAULT '')",
-        # FIRE-1, and RunByKey.
+        # FIRE-1, and RunByKey; and the check of each group for ends of runs that are not there.
         "CREATE UNIQUE INDEX runs_key ON runs (run_key)",
         # RunsPage, of all and of one schedule.
         "CREATE INDEX runs_fire ON runs (fire_us)",

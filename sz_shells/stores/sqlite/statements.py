@@ -141,11 +141,10 @@ def edit_definitions(n: int) -> str:
     )
 
 
-NOTE_LATEST = (
-    "UPDATE meta SET high_water_us = max(high_water_us, ?)"
-    " WHERE term = ? AND NOT EXISTS (SELECT 1 FROM runs WHERE run_key IS NULL)"
-)
-"""The latest wall time of a group, and its term. Matches nothing where the term is over, or where the end of a run that
+KEEP_LATEST = "UPDATE meta SET high_water_us = max(high_water_us, ?)"
+"""The latest wall time of a group."""
+NOTE_LATEST = f"{KEEP_LATEST} WHERE term = ? AND NOT EXISTS (SELECT 1 FROM runs WHERE run_key IS NULL)"
+"""The same, and the term of the group. Matches nothing where the term is over, or where the end of a run that
 is not there was taken for a new run: one statement for both, and not one each."""
 
 _OR_NULL = "nullif(?, '')"
