@@ -89,7 +89,7 @@ class Mailbox(Generic[T]):
         if self._rung or self._items:
             await anyio.lowlevel.checkpoint()
         elif self._loop is not None:
-            # Every event of a node passes here twice: a future is a third of an event's cost.
+            # Before each handler somebody waits here twice. A bare future costs half of an event (5 us, not 9).
             self._waiter = self._loop.create_future()
             await self._waiter
         else:
