@@ -51,7 +51,8 @@ class Admission:
         for firing in decided.firings:
             schedule = firing.schedule
             definition, key = schedule.definition, firing.key
-            if key and table.open and definition.id not in lanes and definition.away is not _SKIP and not recorded:
+            idle = table.open and definition.id not in lanes
+            if key and idle and definition.away is not _SKIP and key not in recorded:
                 self._admit_plain(definition, key, firing.cursor_us, now, runs)
             else:
                 for verdict in firing.verdicts:

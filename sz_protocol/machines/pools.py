@@ -77,12 +77,6 @@ class Pools:
     def find(self, route: Route) -> tuple[Pool, MethodInfo] | None:
         """Where a run of this route can execute now; None where it has to wait, be it behind others (PLACE-3)."""
         line = self.lines.get(route) or self._line(route)
-        if len(line.places) == 1 and not line.queue:
-            pool, infos = line.places[0]
-            if pool.used >= pool.size:
-                return None
-            if infos[0].concurrency is None and not pool.lines and not pool.shared:
-                return pool, infos[0]
         return None if line.queue and self._first(line) is not None else self._room(line)
 
     def take(self, pool: Pool, info: MethodInfo) -> Slot:
