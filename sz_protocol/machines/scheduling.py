@@ -155,22 +155,17 @@ class Scheduling:
             return Wakeup(max(self.troubled_until_us, now.mono_us + 1), WakeReason.RETRY)
         if self.reload_ids and not self.reload_ops:
             return Wakeup(now.mono_us, _BACKLOG)
-        settings = self.settings
-        if self.in_flight >= settings.writes_in_flight:
+        if self.in_flight >= self.settings.writes_in_flight:
             return None
         self._trim()
         if not now.trusted:
             return None
         due_us = self.due.instants[0] if self.due.instants else None
-        if due_us is not None and due_us <= now.utc_us:
+        if (due_us is not None and due_us <= now.utc_us) or self._wants_page(now):
             return Wakeup(now.mono_us, _BACKLOG)
-        if self.page_op is None and len(self.paged) <= settings.crowd_schedules:
-            # As in `_wants_page`.
-            page_us = self.target_us - settings.horizon_us // 2
-            if page_us <= now.utc_us or self.position[0] < self.target_us:
-                return Wakeup(now.mono_us, _BACKLOG)
-            if due_us is None or page_us < due_us:
-                return Wakeup(now.mono_us + page_us - now.utc_us, _PAGE)
+        page_us = self.target_us - self.settings.horizon_us // 2
+        if (due_us is None or page_us < due_us) and self.page_op is None and not self._crowded():
+            return Wakeup(now.mono_us + page_us - now.utc_us, _PAGE)
         if due_us is None:
             return None
         return Wakeup(now.mono_us + due_us - now.utc_us, _DUE)
