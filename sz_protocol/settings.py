@@ -27,11 +27,11 @@ class Settings:
     `workers` handlers are registered at once.
     """
 
-    slice_instants: int = 128
+    slice_instants: int = 256
     horizon_us: int = 2 * MINUTE_US
     page_rows: int = 500
     crowd_schedules: int = 50_000
-    writes_in_flight: int = 64
+    writes_in_flight: int = 16
     late_us: int = SECOND_US
     loss_limit: int = 5
     cancel_grace_us: int = 10 * SECOND_US

@@ -28,7 +28,7 @@ DEAF_S = 0.5
 _log = structlog.get_logger("schedulezero.executor")
 
 
-def limit_thread_stalls(interval_s: float = 0.0005) -> None:
+def limit_thread_stalls(interval_s: float = 0.0002) -> None:
     """Let a busy handler thread keep the interpreter for at most so long at a time (CPython's default is 5 ms, and a
     task that wakes up often waits several turns). Call it once, where a process is assembled: it is process-wide."""
     sys.setswitchinterval(interval_s)

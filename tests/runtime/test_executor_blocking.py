@@ -110,7 +110,7 @@ def test_t1_the_limit_shortens_the_turns_of_a_busy_handler_thread() -> None:
     before = sys.getswitchinterval()
     try:
         limit_thread_stalls()
-        assert sys.getswitchinterval() == pytest.approx(0.0005)
+        assert sys.getswitchinterval() == pytest.approx(0.0002)
     finally:
         limit_thread_stalls(before)
     assert sys.getswitchinterval() == pytest.approx(before)

@@ -2,9 +2,11 @@
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+
+from attrs import define
 
 from sz_protocol.changes import DropRuns, InsertAttempts, InsertRuns, MoveCursors, PutSchedules, UpdateRuns
 from sz_protocol.kernel.effects import Write
@@ -12,7 +14,8 @@ from sz_protocol.kernel.events import FailReason, WriteDone, WriteFailed
 from sz_runtime.ports import StoreError
 from sz_shells.stores.rules import Streams, latest_us
 from sz_shells.stores.sqlite import statements
-from sz_shells.stores.sqlite.bulk import Bulk, Mismatch
+from sz_shells.stores.sqlite.bulk import Bulk
+from sz_shells.stores.sqlite.encoded import Encoded, Mismatch, encode
 from sz_shells.stores.sqlite.exact import UNSTORABLE, Exact
 from sz_shells.stores.sqlite.files import describe
 
@@ -30,6 +33,29 @@ _SURELY_NOT_WRITTEN = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_LOCK, sq
 
 Verdict = WriteFailed | None
 
+_OFTEN = (InsertRuns, MoveCursors, UpdateRuns, InsertAttempts)
+
+
+@define(eq=False)
+class Submitted:
+    """A write on its way to its group. `encoded` is None where that is left to the writer."""
+
+    write: Write
+    encoded: tuple[Encoded, ...] | None = None
+
+    @staticmethod
+    def of(write: Write) -> "Submitted":
+        """With what is small and frequent encoded here and now. What cannot be encoded is for the writer to refuse."""
+        encoded = None
+        if all(isinstance(change, _OFTEN) for change in write.changes):
+            with suppress(Mismatch, *UNSTORABLE):
+                encoded = tuple(map(encode, write.changes))
+        return Submitted(write, encoded)
+
+    def changes(self) -> Iterable[Encoded]:
+        """What it changes. Raises what `encode` raises."""
+        return map(encode, self.write.changes) if self.encoded is None else self.encoded
+
 
 class GroupCommit:
     """Applies groups of writes over one connection, checking each write's fence against the stored term."""
@@ -40,12 +66,13 @@ class GroupCommit:
         self._identity = _identity(path)
         self._streams = Streams()
 
-    def commit(self, writes: Sequence[Write]) -> list[WriteDone | WriteFailed]:
+    def commit(self, submitted: Sequence[Submitted]) -> list[WriteDone | WriteFailed]:
         """One transaction; an answer for each write, in order. Never raises for a failing database."""
         before = self._streams.failed
+        writes = [each.write for each in submitted]
         try:
             self._begin()
-            verdicts = self._in_bulk(writes)
+            verdicts = self._in_bulk(submitted)
             if verdicts is None:
                 self._streams.failed = before
                 self.connection.execute("ROLLBACK")
@@ -74,21 +101,23 @@ class GroupCommit:
 
     # --- the two ways --------------------------------------------------------------------------------------------
 
-    def _in_bulk(self, writes: Sequence[Write]) -> list[Verdict] | None:
+    def _in_bulk(self, submitted: Sequence[Submitted]) -> list[Verdict] | None:
         """All writes together; None when some row of some write is in the way, or the term is not what all of them
         take it to be."""
-        term = writes[0].fence
+        term = submitted[0].write.fence
         bulk = Bulk(self.connection)
         verdicts: list[Verdict] = []
+        latest_us = 0
         try:
-            for write in writes:
-                verdict = self._refuse_untried(write, term)
+            for each in submitted:
+                verdict = self._refuse_untried(each.write, term)
                 if verdict is None:
-                    for change in write.changes:
+                    for change in each.changes():
                         bulk.add(change)
+                        latest_us = max(latest_us, change.latest_us)
                 verdicts.append(verdict)
             bulk.flush()
-            noted = self.connection.execute(statements.NOTE_LATEST, (_latest_us(writes, verdicts), term))
+            noted = self.connection.execute(statements.NOTE_LATEST, (latest_us, term))
             return verdicts if noted.rowcount == 1 else None
         except (Mismatch, sqlite3.IntegrityError, *UNSTORABLE):
             return None

@@ -7,7 +7,7 @@ to the reader once that is committed, and no read holds up a write.
 import os
 import sqlite3
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -18,15 +18,16 @@ from sz_protocol.kernel.errors import LocalProtocolError
 from sz_protocol.kernel.events import FailReason, ReadDone, ReadFailed
 from sz_protocol.queries import Query
 from sz_runtime.ports import Complete, Opened, StoreError
+from sz_shells.stores.sqlite.bulk import prepare
 from sz_shells.stores.sqlite.checkpoint import Checkpointer
 from sz_shells.stores.sqlite.files import connect_checkpointer, connect_reader, connect_server, describe, make_parents
-from sz_shells.stores.sqlite.group import GroupCommit, weight
+from sz_shells.stores.sqlite.group import GroupCommit, Submitted, weight
 from sz_shells.stores.sqlite.lock import FileLock
 from sz_shells.stores.sqlite.reads import answer
 
 MOST_ROWS_OF_A_GROUP = 8192
 
-_Queue = SimpleQueue[Write | Read | None]
+_Queue = SimpleQueue[Submitted | Read | None]
 
 
 class SqliteStore:
@@ -63,7 +64,7 @@ class SqliteStore:
         """Queue one operation."""
         if self._life is None:
             raise LocalProtocolError("an operation was submitted to a store that is not open")
-        self._life.writes.put(effect)
+        self._life.writes.put(effect if isinstance(effect, Read) else Submitted.of(effect))
 
     def query(self, query: Query) -> tuple[Any, ...]:
         """Rows as they stand now, over a connection of its own: from any process, with or without a server. Raises
@@ -131,6 +132,8 @@ class _Life:
     def _serve_writes(self) -> None:
         going_on = True
         try:
+            with suppress(sqlite3.Error):
+                prepare(self._group.connection)
             while going_on:
                 writes, reads, rows, going_on = self._next_group()
                 if writes:
@@ -141,16 +144,16 @@ class _Life:
         finally:
             self._reads.put(None)
 
-    def _next_group(self) -> tuple[Sequence[Write], Sequence[Read], int, bool]:
+    def _next_group(self) -> tuple[Sequence[Submitted], Sequence[Read], int, bool]:
         """What waits now, up to a bound; False as the last part after everything."""
-        writes: list[Write] = []
+        writes: list[Submitted] = []
         reads: list[Read] = []
         rows = 0
         effect = self.writes.get()
         while effect is not None:
-            if isinstance(effect, Write):
+            if isinstance(effect, Submitted):
                 writes.append(effect)
-                rows += weight(effect)
+                rows += weight(effect.write)
             else:
                 reads.append(effect)
             if rows >= MOST_ROWS_OF_A_GROUP or self.writes.empty():

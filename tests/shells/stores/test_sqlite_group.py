@@ -7,7 +7,7 @@ from sz_protocol.kernel.effects import Write
 from sz_protocol.kernel.events import FailReason, WriteDone, WriteFailed
 from sz_shells.stores.sqlite import SqliteStore
 from sz_shells.stores.sqlite.files import connect_server
-from sz_shells.stores.sqlite.group import GroupCommit
+from sz_shells.stores.sqlite.group import GroupCommit, Submitted
 from tests.contracts.store_world import MINUTE, T0, a_run, done
 
 
@@ -23,7 +23,7 @@ def test_store_9_the_latest_time_of_a_group_is_kept_beside_a_refusal(tmp_path: P
         Write(2, (InsertRuns((late,)),), term),
         Write(3, (UpdateRuns((done(a_run(7)),), (1,)),), term),
     ]
-    answers = GroupCommit(connection, path).commit(writes)
+    answers = GroupCommit(connection, path).commit([Submitted.of(write) for write in writes])
     connection.close()
     assert answers == [
         WriteDone(1),
