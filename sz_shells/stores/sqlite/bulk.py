@@ -56,12 +56,12 @@ class Bulk:
         self._rows_of: dict[Statement, list[Row]] = {}
         self._schedules_touched: set[str] = set()
         self._runs_touched: set[int] = set()
+        self._drops: list[DropRuns] = []
 
     def add(self, change: Encoded) -> None:
         """Take a change; it may be applied now or by the next flush."""
         if change.drop is not None:
-            self.flush()
-            drop_runs(self._connection, change.drop)
+            self._drops.append(change.drop)
         self._touch(self._runs_touched, change.runs)
         self._touch(self._schedules_touched, change.schedules)
         for statement, rows in change.rows:
@@ -74,9 +74,13 @@ class Bulk:
             # An attempt that is told twice is passed over.
             if matched != len(rows) and statement is not statements.insert_attempts:
                 raise Mismatch
+        # Last, or a busy group would be cut to pieces: what ended longer ago than can be kept is old in any order.
+        for drop in self._drops:
+            drop_runs(self._connection, drop)
         self._rows_of = {}
         self._schedules_touched.clear()
         self._runs_touched.clear()
+        self._drops = []
 
     def _touch(self, touched: set[K], keys: list[K]) -> None:
         expected = len(touched) + len(keys)
