@@ -45,6 +45,10 @@ def next_fire(trigger: Trigger, after_us: int) -> int | None:
     Strictly increasing when fed its own answers, and independent of what was asked before. Raises CannotAdvance when
     the search was given up (AllOf of things that do not coincide), or this version cannot read the trigger.
     """
+    if type(trigger) is Interval and trigger.start_us is None and trigger.end_us is None and after_us >= FIRST_US:
+        # The hot path of `_next`.
+        fire_us = after_us + trigger.period_us - (after_us - trigger.anchor_us) % trigger.period_us
+        return fire_us if fire_us <= LAST_US else None
     return _next(trigger, after_us, LAST_US)
 
 
