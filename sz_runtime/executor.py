@@ -18,7 +18,7 @@ from sz_runtime.call_plan import ASYNC_POOL, THREAD_POOL
 from sz_runtime.executor_loop import LoopLane
 from sz_runtime.executor_threads import ThreadLane
 from sz_runtime.executor_watch import Watch
-from sz_runtime.handlers import LocalHandlerRegistry
+from sz_runtime.handlers import LocalHandlerRegistry, Method
 from sz_runtime.live_run import Board, LiveRun
 from sz_runtime.ports import Clock, Complete
 from sz_runtime.run_outcome import cancelled_unstarted, refused
@@ -76,7 +76,7 @@ class HandlerExecutor:
 
     def open(self, complete: Complete) -> None:
         """Start the threads."""
-        board = Board(self._clock, complete)
+        board = Board(self._clock, complete, self._hide)
         self._opened = lanes = _Lanes(board, self._backend, self._slots, self._threads, self._stall_s)
         lanes.loop.thread.start()
         lanes.threads.open()
@@ -119,15 +119,18 @@ class HandlerExecutor:
         return ended
 
     def _start(self, effect: StartRuns, lanes: "_Lanes") -> None:
-        now = self._clock.now()
-        waiting = lanes.board.waiting
+        now, board = self._clock.now(), lanes.board
+        find, waiting = self._registry.get, board.waiting
         for_loop: list[LiveRun] = []
         for_threads: list[LiveRun] = []
         for start in effect.runs:
-            live = self._accepted(start, lanes.board, now)
-            if live is not None:
-                waiting[live.key] = live
-                (for_loop if live.method.plan.pool == ASYNC_POOL else for_threads).append(live)
+            method = find(start.handler_id, start.method)
+            if method is None or self._closing or method.plan.problem(start.params):
+                self._refuse(start, method, board, now)
+                continue
+            key = start.row, start.attempt
+            waiting[key] = live = LiveRun(start, method, board, key)
+            (for_loop if method.plan.pool == ASYNC_POOL else for_threads).append(live)
         if for_loop:
             lanes.loop.start(for_loop)
         if for_threads:
@@ -136,23 +139,17 @@ class HandlerExecutor:
             lanes.board.flush()
         lanes.watch.busy()
 
-    def _accepted(self, start: StartRun, board: Board, now: Now) -> LiveRun | None:
-        """The run, if it can begin; otherwise its answer is on the board."""
+    def _refuse(self, start: StartRun, method: Method | None, board: Board, now: Now) -> None:
+        """Answer a run that cannot begin."""
         if self._closing:
             board.answer(cancelled_unstarted(start.row, start.attempt, CancelReason.SHUTDOWN, now.utc_us), now)
-            return None
-        method = self._registry.get(start.handler_id, start.method)
+            return
         if method is None:
             reason, why = Reason.UNKNOWN_METHOD, f"no handler {start.handler_id}.{start.method} is registered here"
         else:
             problem = method.plan.problem(start.params)
-            if problem is None:
-                return LiveRun(
-                    start, method, self._clock, (start.row, start.attempt), hide=self._hide, tell=board.progress
-                )
             reason, why = Reason.INVALID_PARAMS, f"{start.handler_id}.{start.method}: {problem}"
         board.answer(refused(start.row, start.attempt, reason, why, now.utc_us), now)
-        return None
 
     def _cancel(self, key: tuple[int, int], reason: CancelReason, lanes: "_Lanes") -> None:
         board = lanes.board

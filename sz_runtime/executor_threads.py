@@ -144,9 +144,9 @@ def _execute(live: LiveRun) -> tuple[RunResult, Now]:
     try:
         value: Any = live.method.func(**live.arguments())
     except BaseException as error:  # a handler may even raise SystemExit: the thread goes on
-        now = live.clock.now()
+        now = live.board.clock.now()
         return raised(live, error, now.utc_us), now
-    now = live.clock.now()
+    now = live.board.clock.now()
     result = returned(live, value, now.utc_us)
     if inspect.iscoroutine(value):
         value.close()

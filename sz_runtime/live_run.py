@@ -28,21 +28,18 @@ _READ_LIMIT = 10 * NOTE_LIMIT
 class LiveRun:
     """One run from its submission to its result. Implements the Execution of its context.
 
-    `hide` takes secrets out of the texts that it leaves, `tell` takes its words of progress. `asked` is set by the
-    thread that cancels; `noticed` once the handler could know: only then does a run count as cancelled, for a handler
-    that never knew has done its whole work.
+    `asked` is set by the thread that cancels; `noticed` once the handler could know: only then does a run count as
+    cancelled, for a handler that never knew has done its whole work.
     """
 
     start: StartRun
     method: Method
-    clock: Clock
+    board: "Board"
     key: Key
     started_us: int = 0
     asked: CancelReason | None = None
     noticed: bool = False
     scope: anyio.CancelScope | None = None
-    hide: Callable[[str], str] = str
-    tell: "Callable[[RunProgress], None]" = lambda word: None
     _bell: threading.Event | None = field(default=None, init=False)
     _context: RunContext | None = field(default=None, init=False)
 
@@ -97,10 +94,10 @@ class LiveRun:
             self._bell.wait(max(0.0, seconds))
 
     def mono_us(self) -> int:
-        return self.clock.now().mono_us
+        return self.board.clock.now().mono_us
 
     def tell_progress(self, note: str, percent: int | None) -> None:
-        self.tell(RunProgress(*self.key, clean(self.hide(note[:_READ_LIMIT]))[:NOTE_LIMIT], percent))
+        self.board.progress(RunProgress(*self.key, clean(self.board.hide(note[:_READ_LIMIT]))[:NOTE_LIMIT], percent))
 
 
 def clean(text: str) -> str:
@@ -118,10 +115,12 @@ def _copied(value: Any) -> Any:
 
 class Board:
     """Who waits, who runs, and the results that are not handed in yet. Used from several threads without a lock:
-    every decision is one `dict.pop`, which only one thread can win."""
+    every decision is one `dict.pop`, which only one thread can win. `hide` takes secrets out of the texts that runs
+    leave."""
 
-    def __init__(self, clock: Clock, complete: Complete) -> None:
+    def __init__(self, clock: Clock, complete: Complete, hide: Callable[[str], str] = str) -> None:
         self.clock = clock
+        self.hide = hide
         self.waiting: dict[Key, LiveRun] = {}
         self.running: dict[Key, LiveRun] = {}
         self._complete = complete

@@ -36,7 +36,7 @@ def returned(live: LiveRun, value: Any, finished_us: int) -> RunResult:
     try:
         text = _encode(value)
     except BaseException as error:  # whatever a foreign object's methods may raise
-        return not_stored(live, _why_not_encoded(value, error, live.hide), finished_us)
+        return not_stored(live, _why_not_encoded(value, error, live.board.hide), finished_us)
     if len(text) > MOST_RESULT:
         return not_stored(live, f"the result takes {len(text)} bytes as JSON; {MOST_RESULT} can be stored", finished_us)
     return RunResult(start.row, start.attempt, Outcome.SUCCEEDED, "", live.started_us, finished_us, text)
@@ -46,8 +46,8 @@ def raised(live: LiveRun, error: BaseException, finished_us: int) -> RunResult:
     """The handler came back with an exception, its own or the cancellation that was asked for."""
     if live.noticed and live.asked is not None:
         wanted = isinstance(error, RunCancelled) or _is_cancellation(error)
-        return _cancelled(live, live.asked, finished_us, None if wanted else describe(error, live.hide))
-    text = describe(error, live.hide)
+        return _cancelled(live, live.asked, finished_us, None if wanted else describe(error, live.board.hide))
+    text = describe(error, live.board.hide)
     return RunResult(
         row=live.start.row,
         attempt=live.start.attempt,
@@ -69,7 +69,7 @@ def not_stored(live: LiveRun, why: str, finished_us: int) -> RunResult:
         reason=Reason.UNSTORABLE.value,
         started_us=live.started_us,
         finished_us=finished_us,
-        error=clean(live.hide(why)),
+        error=clean(live.board.hide(why)),
         retryable=False,
     )
 

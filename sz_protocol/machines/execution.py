@@ -278,13 +278,13 @@ class Execution:
                     self.stopping.settle(run.row, now)
                 return [*self._start((run,), now), Publish(RunsRecorded((run,))), Reply(request_id, Done(run.run_id))]
             case Save(completions=completions):
-                effects = [Publish(RunsRecorded(tuple(completion.run for completion in completions)))]
-                settled = tuple((c.run.row, c.expected) for c in completions if c.run.worker)
+                saved = tuple([completion.run for completion in completions])
+                effects = [Publish(RunsRecorded(saved))]
+                settled = [(c.run.row, c.expected) for c in completions if c.run.worker]
                 if settled:
-                    self.outbox.append(ResultsSettled(settled))
+                    self.outbox.append(ResultsSettled(tuple(settled)))
                 stopping, asked = self.stopping, self.stopping.asked
-                for completion in completions:
-                    run = completion.run
+                for run in saved:
                     if run.state is _DONE:
                         if asked:
                             effects += stopping.told(run)

@@ -75,12 +75,12 @@ class Placement:
         lane = self.lanes.get(schedule_id)
         if lane is None or run.row not in lane:
             return []
-        lane.remove(run.row)
-        if not lane:
+        if len(lane) == 1:
             del self.lanes[schedule_id]
             if self.widths:
                 self.widths.pop(schedule_id, None)
             return []
+        lane.remove(run.row)
         width = self.widths.get(schedule_id, 1)
         return [row for row in lane[:width] if row not in self.filed and row not in self.slots]
 

@@ -174,8 +174,10 @@ class RunTable:
             self._leave(run, now)
 
     def _leave(self, run: Run, now: Now) -> None:
-        for following in self.placement.leave(run):
-            self.place(following, now)
+        following = self.placement.leave(run)
+        if following:
+            for row in following:
+                self.place(row, now)
         if self.paced and run.schedule_id not in self.placement.lanes:
             self.paced.pop(run.schedule_id, None)
 

@@ -267,9 +267,9 @@ def changes_of(entry: Entry) -> tuple[Change, ...]:
         case Wanted(run=run):
             return (InsertRuns((run,)),)
         case Save(completions=completions):
-            update = UpdateRuns(tuple(c.run for c in completions), tuple(c.expected for c in completions))
-            attempts = tuple(c.attempt for c in completions if c.attempt is not None)
-            return (update, InsertAttempts(attempts)) if attempts else (update,)
+            update = UpdateRuns(tuple([c.run for c in completions]), tuple([c.expected for c in completions]))
+            attempts = [c.attempt for c in completions if c.attempt is not None]
+            return (update, InsertAttempts(tuple(attempts))) if attempts else (update,)
 
 
 def _standing(run: Run) -> tuple[object, ...]:

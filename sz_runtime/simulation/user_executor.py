@@ -5,18 +5,19 @@ event loop and the clock are not.
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
 from attrs import Factory, define
 
 from sz_protocol.kernel.effects import CancelReason, CancelRun, StartRun, StartRuns
-from sz_protocol.kernel.events import MethodInfo, RunResult, RunsFinished
+from sz_protocol.kernel.events import Event, MethodInfo, RunResult, RunsFinished
 from sz_protocol.kernel.now import Now
 from sz_protocol.records import Reason
 from sz_runtime.call_plan import ASYNC_POOL, THREAD_POOL
 from sz_runtime.handlers import LocalHandlerRegistry
-from sz_runtime.live_run import LiveRun
+from sz_runtime.live_run import Board, LiveRun
 from sz_runtime.ports import Complete
 from sz_runtime.run_context import CURRENT_RUN
 from sz_runtime.run_outcome import raised, refused, returned
@@ -65,6 +66,8 @@ class UserExecutor:
     registry: LocalHandlerRegistry
     graveyard: list[asyncio.Task[Any]]
     loop: VirtualLoop = Factory(lambda self: VirtualLoop(self.agenda, self.clock), takes_self=True)
+    board: Board = Factory(lambda self: Board(NodeClock(self.agenda, self.clock), _unheard), takes_self=True)
+    """Gives runs the time. Their words of progress go nowhere."""
     running: dict[Key, LiveRun] = Factory(dict)
     over: bool = False
     _complete: Complete | None = None
@@ -125,7 +128,7 @@ class UserExecutor:
         if problem is not None:
             self._hand_in(refused(start.row, start.attempt, Reason.INVALID_PARAMS, problem, now.utc_us))
             return
-        live = SimulatedRun(start, method, NodeClock(self.agenda, self.clock), (start.row, start.attempt), now.utc_us)
+        live = SimulatedRun(start, method, self.board, (start.row, start.attempt), now.utc_us)
         self.running[live.key] = live
         self.diary.began(start, method.plan.pool, now.utc_us)
         if method.plan.pool == ASYNC_POOL:
@@ -182,3 +185,7 @@ class UserExecutor:
 
     def _utc_us(self) -> int:
         return self.clock.now(self.agenda.now_us).utc_us
+
+
+def _unheard(events: Sequence[Event]) -> None:
+    pass
