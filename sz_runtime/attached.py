@@ -15,6 +15,7 @@ from sz_protocol.kernel.now import SECOND_US
 from sz_protocol.machines.attachment import Attachment
 from sz_protocol.messages import RunReport
 from sz_runtime.machine_loop import MachineLoop, Observer
+from sz_runtime.orders import Orders
 from sz_runtime.ports import Clock, Executor, Link, Outbox
 
 CLOSE_S = 5.0
@@ -39,6 +40,7 @@ class AttachedDriver(MachineLoop[Any, Effect]):
         self._link = link
         self._outbox = outbox
         self._executor = executor
+        self._orders = Orders(executor)
         self._observers = tuple(observers)
         self._spoke = False
 
@@ -64,12 +66,13 @@ class AttachedDriver(MachineLoop[Any, Effect]):
             self.ended.set()
 
     def _turn_over(self) -> None:
+        self._orders.turn_over()
         self._link.flush()
 
     def _perform(self, effect: Effect) -> None:
         match effect:
             case StartRuns() | CancelRun():
-                self._executor.submit(effect)
+                self._orders.submit(effect)
             case Send():
                 self._spoke = True
                 self._link.submit(effect)

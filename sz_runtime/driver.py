@@ -13,6 +13,7 @@ from sz_protocol.kernel.effects import CancelRun, Effect, Publish, Read, Reply, 
 from sz_protocol.kernel.events import Commanded, Event, HandlersChanged, Started
 from sz_protocol.kernel.now import Now, Wakeup
 from sz_runtime.machine_loop import MachineLoop, Observer
+from sz_runtime.orders import Orders
 from sz_runtime.ports import Clock, Executor, Link, Opened, Store
 
 
@@ -38,6 +39,7 @@ class Driver(MachineLoop[Event, Effect]):
         self.node = node
         self._store = store
         self._executor = executor
+        self._orders = Orders(executor)
         self._observers = tuple(observers)
         self._link: Link | None = None
         self._answers: dict[int, Callable[[Answer], None]] = {}
@@ -102,6 +104,7 @@ class Driver(MachineLoop[Event, Effect]):
         return answers[0]
 
     def _turn_over(self) -> None:
+        self._orders.turn_over()
         if self._link is not None:
             self._link.flush()
 
@@ -110,7 +113,7 @@ class Driver(MachineLoop[Event, Effect]):
             case Write() | Read():
                 self._store.submit(effect)
             case StartRuns() | CancelRun():
-                self._executor.submit(effect)
+                self._orders.submit(effect)
             case Send():
                 if self._link is not None:
                     self._link.submit(effect)
