@@ -74,8 +74,8 @@ MOVES: Moves[SchedulingState] = {
 }
 
 
-SERVED: Final = 10
-"""So much smaller is the crowd that is kept in memory while it is being served."""
+SERVED: Final = 5_000
+"""The crowd that is kept in memory while it is being served."""
 
 Standing = tuple[int, int]
 """(rev, cursor): of two states of a schedule the greater one is the newer."""
@@ -295,7 +295,7 @@ class Scheduling:
         time it may be a large one. While it is being served a small one will do: who was read a moment ago still is in
         the processor's cache when his turn comes (measured at a million: 17 us a fire, not 23)."""
         most, due = self.settings.crowd_schedules, self.due.instants
-        return len(self.paged) > (most // SERVED if due and due[0] <= now.utc_us else most)
+        return len(self.paged) > (min(most, SERVED) if due and due[0] <= now.utc_us else most)
 
     def _within_reach(self, due_us: int, schedule_id: str) -> bool:
         """Whether a schedule belongs in memory. A page on its way was read before this decision is written, so what
