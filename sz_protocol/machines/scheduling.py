@@ -61,6 +61,7 @@ _FIRING: Final = SchedulingState.FIRING
 _BACKLOG: Final = WakeReason.BACKLOG
 _PAGE: Final = WakeReason.PAGE
 _DUE: Final = WakeReason.DUE
+_ACTIVE: Final = ScheduleState.ACTIVE
 
 
 MOVES: Moves[SchedulingState] = {
@@ -73,9 +74,6 @@ MOVES: Moves[SchedulingState] = {
     (SchedulingState.STOPPED, StopRequested): SchedulingState.STOPPED,
 }
 
-
-SERVED: Final = 5_000
-"""The crowd that is kept in memory while it is being served."""
 
 Standing = tuple[int, int]
 """(rev, cursor): of two states of a schedule the greater one is the newer."""
@@ -167,7 +165,7 @@ class Scheduling:
         if (due_us is not None and due_us <= now.utc_us) or self._wants_page(now):
             return Wakeup(now.mono_us, _BACKLOG)
         page_us = self.target_us - self.settings.horizon_us // 2
-        if (due_us is None or page_us < due_us) and self.page_op is None and not self._crowded(now):
+        if (due_us is None or page_us < due_us) and self.page_op is None and not self._crowded():
             return Wakeup(now.mono_us + page_us - now.utc_us, _PAGE)
         if due_us is None:
             return None
@@ -203,7 +201,7 @@ class Scheduling:
 
     def _ask_to_mend(self) -> None:
         for (state, reason), ids in self.unfit.items():
-            settle = state is ScheduleState.ACTIVE
+            settle = state is _ACTIVE
             self.outbox.append(SettleWanted(tuple(ids)) if settle else ParkWanted(tuple(ids), state, reason))
         self.unfit.clear()
 
@@ -286,21 +284,21 @@ class Scheduling:
 
     def _wants_page(self, now: Now) -> bool:
         """Whether what is in memory does not reach far enough, and is not a crowd already."""
-        if self.page_op is not None or self._crowded(now):
+        if self.page_op is not None or self._crowded():
             return False
         return self.position[0] < self.target_us or self.target_us - self.settings.horizon_us // 2 <= now.utc_us
 
-    def _crowded(self, now: Now) -> bool:
-        """Those in memory are due before all others, so a crowd may be served before the next page is read. Ahead of
-        time it may be a large one. While it is being served a small one will do: who was read a moment ago still is in
-        the processor's cache when his turn comes (measured at a million: 17 us a fire, not 23)."""
-        most, due = self.settings.crowd_schedules, self.due.instants
-        return len(self.paged) > (min(most, SERVED) if due and due[0] <= now.utc_us else most)
+    def _crowded(self) -> bool:
+        """Those in memory are due before all others, so a crowd may be served before the next page is read."""
+        return len(self.paged) > self.settings.crowd_schedules
 
     def _within_reach(self, due_us: int, schedule_id: str) -> bool:
         """Whether a schedule belongs in memory. A page on its way was read before this decision is written, so what
         falls into its range has to stay, or nobody would ever see it again."""
-        return (due_us, schedule_id) <= self.position or (self.page_op is not None and due_us <= self.target_us)
+        last_us, last_id = self.position
+        if due_us < last_us or (due_us == last_us and schedule_id <= last_id):
+            return True
+        return self.page_op is not None and due_us <= self.target_us
 
     def _page(self, now: Now) -> list[Effect]:
         if self.position[0] >= self.target_us:
@@ -319,13 +317,14 @@ class Scheduling:
                 assert last.next_due_us is not None, "SCHED-6: a page holds schedules that are due"
                 self.position = (last.next_due_us, last.id)
             left, self.left = self.left, {}
+            paged, reloading = self.paged, self.reload_ids
             for schedule in rows:
-                name = schedule.id
-                if name in self.reload_ids:
+                name = schedule.definition.id
+                if name in reloading:
                     continue
                 # What is, or was, in memory is newer than the page, since decisions may be on their way to the store;
                 # but for an edit of which nobody has told yet.
-                known, stood = self.paged.get(name), left.get(name)
+                known, stood = paged.get(name), left.get(name) if left else None
                 if known is not None:
                     if known.schedule.rev < schedule.rev:
                         self._adopt(schedule)
@@ -354,21 +353,23 @@ class Scheduling:
     def _adopt(self, schedule: Schedule) -> None:
         """Take a schedule as the store has it; forget it when it is not to fire within reach. An older
         revision says nothing about a newer one (SCHED-9)."""
-        due_us = schedule.next_due_us
-        known = self.paged.get(schedule.id)
+        due_us, definition = schedule.next_due_us, schedule.definition
+        name = definition.id
+        known = self.paged.get(name)
         if known is not None and known.schedule.rev > schedule.rev:
             return
-        if schedule.state is not ScheduleState.ACTIVE or due_us is None or not self._within_reach(due_us, schedule.id):
+        if schedule.state is not _ACTIVE or due_us is None or not self._within_reach(due_us, name):
             # One that is to be read again still is: this may not be its newest revision.
-            self._let_go(schedule.id, (schedule.rev, schedule.cursor_us))
+            self._let_go(name, (schedule.rev, schedule.cursor_us))
             return
-        self.reload_ids.pop(schedule.id, None)
-        spread_us = spread_offset(schedule.uid, schedule.definition.spread_us)
+        if self.reload_ids:
+            self.reload_ids.pop(name, None)
+        spread_us = spread_offset(schedule.uid, definition.spread_us) if definition.spread_us else 0
         if due_us != UNSETTLED_US and not _is_next(schedule, due_us - spread_us):
             # SCHED-8: stored under other zone data. To be brought right first, wherever its due time really lies.
             due_us = UNSETTLED_US
-        self.paged[schedule.id] = _paged(schedule, schedule.cursor_us, due_us, spread_us)
-        self.due.push(due_us, schedule.id)
+        self.paged[name] = _paged(schedule, schedule.cursor_us, due_us, spread_us)
+        self.due.push(due_us, name)
 
     # --- the store's troubles ---------------------------------------------------------------------------------
 

@@ -71,7 +71,7 @@ def _due(tables: Tables, lock: Lock, query: DueSchedules) -> Iterator[Schedule]:
     position = query.after
     while True:
         with lock:
-            keys = tables.due.after(position)
+            keys = tables.due.after(position)[: max(query.limit, 0)]
             found = [tables.places[schedule_id].now() for due_us, schedule_id in keys if due_us <= query.before_us]
         yield from found
         if not keys or len(found) < len(keys):
