@@ -10,8 +10,8 @@ class Settings:
     """Limits and durations of one node.
 
     Scheduling: `slice_instants` bounds the ledger rows of one slice; schedules due within `horizon_us` are kept in
-    memory, read `page_rows` at a time and no further while more than `crowd_schedules` are there; at most
-    `writes_in_flight` slices wait for the store at once.
+    memory, read `page_rows` at a time and no further while more than `crowd_schedules` are there (about 1.4 KB each);
+    at most `writes_in_flight` slices wait for the store at once.
     Execution: `late_us` is the delay from which a run counts as late; `loss_limit` crashes end a run as lost;
     `cancel_grace_us` is how long a cancelled execution may take before its outcome is recorded without it. A drain
     gives what executes its own grace, then cancels it, records after `drain_cancel_us` what has not ended, and leaves
@@ -30,7 +30,7 @@ class Settings:
     slice_instants: int = 256
     horizon_us: int = 2 * MINUTE_US
     page_rows: int = 500
-    crowd_schedules: int = 50_000
+    crowd_schedules: int = 1_000_000
     writes_in_flight: int = 16
     late_us: int = SECOND_US
     loss_limit: int = 5

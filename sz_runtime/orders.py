@@ -5,9 +5,9 @@ from sz_runtime.ports import Executor
 
 
 class Orders:
-    """Hands a driver's orders to its executor, in their order. The thread of the handlers wants the interpreter as soon
-    as it is awake: woken once a turn, and not with every answer of the store, it takes less of it from the protocol
-    (measured: 5 % of a fire)."""
+    """Hands a driver's orders to its executor, in their order; all are about runs of this process. The thread of the
+    handlers wants the interpreter as soon as it is awake: woken once a turn, and not with every answer of the store, it
+    takes less of it from the protocol (measured: 5 % of a fire)."""
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor

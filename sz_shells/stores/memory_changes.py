@@ -10,7 +10,8 @@ from typing import Final
 
 from sz_protocol.changes import Change, DropRuns, InsertAttempts, InsertRuns, MoveCursors, PutSchedules, UpdateRuns
 from sz_protocol.records import Attempt, Run, RunState, Schedule, ScheduleState
-from sz_shells.stores.memory_tables import Place, Tables, ended_us
+from sz_shells.stores.memory_tables import Place, Tables
+from sz_shells.stores.rules import ended_us
 
 # Bound once, as in sz_protocol/records.py.
 _DONE: Final = RunState.DONE

@@ -52,11 +52,6 @@ class Tables:
     attempts: dict[int, dict[int, Attempt]] = Factory(dict)
 
 
-def ended_us(run: Run) -> int:
-    """When a DONE run ended: for one that never ran, when it was decided."""
-    return run.decided_us if run.finished_us is None else run.finished_us
-
-
 def is_done(run: Run) -> bool:
     """Whether the run has its outcome."""
     return run.state is RunState.DONE

@@ -3,6 +3,7 @@
 from attrs import define
 
 from sz_protocol.changes import Change, DropRuns, InsertAttempts, InsertRuns, MoveCursors, PutSchedules, UpdateRuns
+from sz_protocol.records import Run
 
 
 @define
@@ -18,6 +19,11 @@ class Streams:
     def fail(self, stream: int) -> None:
         """A write of this stream failed."""
         self.failed = max(self.failed, stream)
+
+
+def ended_us(run: Run) -> int:
+    """When a DONE run ended: for one that never ran, when it was decided."""
+    return run.decided_us if run.finished_us is None else run.finished_us
 
 
 def latest_us(change: Change) -> int:

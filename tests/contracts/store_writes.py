@@ -276,6 +276,19 @@ class WriteContract:
         session.do(InsertAttempts((evolve(first, reason="other"), an_attempt(run, attempt=3))))
         assert session.read(AttemptsOf(run.row)) == (first, second, an_attempt(run, attempt=3))
 
+    def test_store_2_retention_takes_nothing_that_the_same_write_leaves_after_it(self, session: Session) -> None:
+        old, going = done(a_run(1)), a_run(2)
+        ended, late = done(going), done(a_run(3))
+        drop = DropRuns(before_us=1 << 60, limit=2)
+        session.do(InsertRuns((old, going)), InsertAttempts((an_attempt(old),)))
+        session.do(drop, UpdateRuns((ended,), (1,)))
+        assert session.read(RunsPage()) == (ended,)
+        session.do(drop, InsertRuns((late,)), InsertAttempts((an_attempt(late),)))
+        assert session.read(RunsPage()) == (late,)
+        session.do(drop, InsertAttempts((an_attempt(late),)))
+        assert session.read(RunsPage()) == ()
+        assert session.read(AttemptsOf(late.row)) == (an_attempt(late),)
+
     def test_store_7_retention_drops_the_oldest_ends_with_their_attempts(self, session: Session) -> None:
         ends = {1: 40, 2: 10, 3: 30, 4: 20}
         runs = {n: done(a_run(n), finished_us=T0 + second * SECOND) for n, second in ends.items()}

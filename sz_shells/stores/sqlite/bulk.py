@@ -60,6 +60,8 @@ class Bulk:
 
     def add(self, change: Encoded) -> None:
         """Take a change; it may be applied now or by the next flush."""
+        if any(change.ends_before(drop.before_us) for drop in self._drops):
+            self.flush()
         if change.drop is not None:
             self._drops.append(change.drop)
         self._touch(self._runs_touched, change.runs)
@@ -74,7 +76,7 @@ class Bulk:
             # An attempt that is told twice is passed over.
             if matched != len(rows) and statement is not statements.insert_attempts:
                 raise Mismatch
-        # Last, or a busy group would be cut to pieces: what ended longer ago than can be kept is old in any order.
+        # Last, or a busy group would be cut to pieces. `add` sees to it that nothing old has come after them.
         for drop in self._drops:
             drop_runs(self._connection, drop)
         self._rows_of = {}

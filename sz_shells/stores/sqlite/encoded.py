@@ -6,6 +6,7 @@ statements, which need no interpreter.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from attrs import Factory, define
 
@@ -19,10 +20,12 @@ from sz_protocol.changes import (
     PutSchedules,
     UpdateRuns,
 )
-from sz_protocol.records import Schedule
-from sz_shells.stores.rules import latest_us
+from sz_protocol.records import RunState, Schedule
+from sz_shells.stores.rules import ended_us, latest_us
 from sz_shells.stores.sqlite import statements
 from sz_shells.stores.sqlite.rows import Row, attempt_row, definition_row, insert_rows, place_row, update_rows
+
+_DONE: Final = RunState.DONE  # bound once, as in sz_protocol/records.py
 
 Statement = Callable[[int], str]
 """The SQL for so many rows."""
@@ -37,21 +40,33 @@ class Encoded:
     """One change: the runs and schedules that it touches, rows by what is done with them, and the latest wall time of
     it (STORE-9)."""
 
+    change: Change
     latest_us: int
     runs: list[int] = Factory(list)
     schedules: list[str] = Factory(list)
     rows: list[tuple[Statement, list[Row]]] = Factory(list)
     drop: DropRuns | None = None
+    """Retention, and no rows."""
 
     def put(self, statement: Statement, rows: list[Row]) -> None:
         """Rows for one statement."""
         if rows:
             self.rows.append((statement, rows))
 
+    def ends_before(self, us: int) -> bool:
+        """Whether it leaves something that retention up to then would take."""
+        match self.change:
+            case InsertRuns(runs=runs) | UpdateRuns(runs=runs):
+                return any(run.state is _DONE and ended_us(run) < us for run in runs)
+            case InsertAttempts():
+                return True
+            case _:
+                return False
+
 
 def encode(change: Change) -> Encoded:
     """Raises Mismatch, and what the encoders raise for data that cannot be stored."""
-    encoded = Encoded(latest_us(change))
+    encoded = Encoded(change, latest_us(change))
     match change:
         case InsertRuns(runs=runs):
             encoded.runs = [run.row for run in runs]

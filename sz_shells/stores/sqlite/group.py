@@ -33,24 +33,28 @@ _SURELY_NOT_WRITTEN = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_LOCK, sq
 
 Verdict = WriteFailed | None
 
+ENCODED_AT_ONCE = 1024
+"""Rows of a write that the protocol's thread may be held up with (about 2 us each)."""
 _OFTEN = (InsertRuns, MoveCursors, UpdateRuns, InsertAttempts)
 
 
 @define(eq=False)
 class Submitted:
-    """A write on its way to its group. `encoded` is None where that is left to the writer."""
+    """A write on its way to its group, about `rows` large. `encoded` is None where that is left to the writer."""
 
     write: Write
+    rows: int
     encoded: tuple[Encoded, ...] | None = None
 
     @staticmethod
     def of(write: Write) -> "Submitted":
         """With what is small and frequent encoded here and now. What cannot be encoded is for the writer to refuse."""
+        rows = _weight(write)
         encoded = None
-        if all(isinstance(change, _OFTEN) for change in write.changes):
-            with suppress(Mismatch, *UNSTORABLE):
+        if rows <= ENCODED_AT_ONCE and all(isinstance(change, _OFTEN) for change in write.changes):
+            with suppress(Mismatch, MemoryError, *UNSTORABLE):
                 encoded = tuple(map(encode, write.changes))
-        return Submitted(write, encoded)
+        return Submitted(write, rows, encoded)
 
     def changes(self) -> Iterable[Encoded]:
         """What it changes. Raises what `encode` raises."""
@@ -107,17 +111,17 @@ class GroupCommit:
         term = submitted[0].write.fence
         bulk = Bulk(self.connection)
         verdicts: list[Verdict] = []
-        latest_us = 0
+        noted_us = 0
         try:
             for each in submitted:
                 verdict = self._refuse_untried(each.write, term)
                 if verdict is None:
                     for change in each.changes():
                         bulk.add(change)
-                        latest_us = max(latest_us, change.latest_us)
+                        noted_us = max(noted_us, change.latest_us)
                 verdicts.append(verdict)
             bulk.flush()
-            noted = self.connection.execute(statements.NOTE_LATEST, (latest_us, term))
+            noted = self.connection.execute(statements.NOTE_LATEST, (noted_us, term))
             return verdicts if noted.rowcount == 1 else None
         except (Mismatch, sqlite3.IntegrityError, *UNSTORABLE):
             return None
@@ -196,7 +200,7 @@ class GroupCommit:
         return answers
 
 
-def weight(write: Write) -> int:
+def _weight(write: Write) -> int:
     """How much of a group a write takes up: about its rows."""
     rows = 1
     for change in write.changes:

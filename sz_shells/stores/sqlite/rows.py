@@ -1,7 +1,7 @@
 """Records as rows of tables and back.
 
 Codes are part of the stored format: never renumber one. Rows go in by position, in batches, so the order of columns
-in the tuples below is that of the statements in `bulk.py`.
+in the tuples below is that of the statements in `statements.py`.
 
 Two habits of Python's sqlite3 shape the encoders: it binds int and str of the exact type at once, but None and bytes
 take a detour that costs more than the rest of the column. So hot statements name only columns that have values, and

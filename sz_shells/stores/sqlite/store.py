@@ -21,7 +21,7 @@ from sz_runtime.ports import Complete, Opened, StoreError
 from sz_shells.stores.sqlite.bulk import prepare
 from sz_shells.stores.sqlite.checkpoint import Checkpointer
 from sz_shells.stores.sqlite.files import connect_checkpointer, connect_reader, connect_server, describe, make_parents
-from sz_shells.stores.sqlite.group import GroupCommit, Submitted, weight
+from sz_shells.stores.sqlite.group import GroupCommit, Submitted
 from sz_shells.stores.sqlite.lock import FileLock
 from sz_shells.stores.sqlite.reads import answer
 
@@ -132,7 +132,7 @@ class _Life:
     def _serve_writes(self) -> None:
         going_on = True
         try:
-            with suppress(sqlite3.Error):
+            with suppress(sqlite3.Error, MemoryError):
                 prepare(self._group.connection)
             while going_on:
                 writes, reads, rows, going_on = self._next_group()
@@ -153,7 +153,7 @@ class _Life:
         while effect is not None:
             if isinstance(effect, Submitted):
                 writes.append(effect)
-                rows += weight(effect.write)
+                rows += effect.rows
             else:
                 reads.append(effect)
             if rows >= MOST_ROWS_OF_A_GROUP or self.writes.empty():
