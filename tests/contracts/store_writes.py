@@ -285,8 +285,6 @@ class WriteContract:
         assert session.read(RunsPage()) == (ended,)
         session.do(drop, InsertRuns((late,)), InsertAttempts((an_attempt(late),)))
         assert session.read(RunsPage()) == (late,)
-        session.do(drop, InsertAttempts((an_attempt(late),)))
-        assert session.read(RunsPage()) == ()
         assert session.read(AttemptsOf(late.row)) == (an_attempt(late),)
 
     def test_store_7_retention_drops_the_oldest_ends_with_their_attempts(self, session: Session) -> None:
