@@ -174,10 +174,8 @@ class RunTable:
             self._leave(run, now)
 
     def _leave(self, run: Run, now: Now) -> None:
-        following = self.placement.leave(run)
-        if following:
-            for row in following:
-                self.place(row, now)
+        for following in self.placement.leave(run):
+            self.place(following, now)
         if self.paced and run.schedule_id not in self.placement.lanes:
             self.paced.pop(run.schedule_id, None)
 

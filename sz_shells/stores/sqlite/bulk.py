@@ -37,14 +37,19 @@ def execute(connection: Connection, statement: Statement, rows: Sequence[Row]) -
     return matched
 
 
-def prepare(connection: Connection) -> None:
+def prepare(connection: Connection) -> bool:
     """Let the connection have at hand what a burst of fires needs: to prepare a statement over hundreds of rows takes a
-    millisecond, and a burst should not have to wait for ten of them."""
+    millisecond, and a burst should not have to wait for ten of them. False where there are too few schedules for a
+    burst: a small device keeps its 2 MB."""
+    (last,) = connection.execute("SELECT max(num) FROM schedules").fetchone()
+    if last is None or last < MOST_ROWS:
+        return False
     for statement in _BURST:
         size = MOST_ROWS
         while size:
             connection.executemany(statement(size), ())
             size //= 2
+    return True
 
 
 class Bulk:
@@ -60,10 +65,10 @@ class Bulk:
 
     def add(self, change: Encoded) -> None:
         """Take a change; it may be applied now or by the next flush."""
-        if any(change.ends_before(drop.before_us) for drop in self._drops):
+        if self._drops and change.ends_before(max(drop.before_us for drop in self._drops)):
             self.flush()
-        if change.drop is not None:
-            self._drops.append(change.drop)
+        if isinstance(change.change, DropRuns):
+            self._drops.append(change.change)
         self._touch(self._runs_touched, change.runs)
         self._touch(self._schedules_touched, change.schedules)
         for statement, rows in change.rows:

@@ -45,8 +45,6 @@ class Encoded:
     runs: list[int] = Factory(list)
     schedules: list[str] = Factory(list)
     rows: list[tuple[Statement, list[Row]]] = Factory(list)
-    drop: DropRuns | None = None
-    """Retention, and no rows."""
 
     def put(self, statement: Statement, rows: list[Row]) -> None:
         """Rows for one statement."""
@@ -86,7 +84,7 @@ def encode(change: Change) -> Encoded:
         case InsertAttempts(attempts=attempts):
             encoded.put(statements.insert_attempts, [attempt_row(attempt) for attempt in attempts])
         case DropRuns():
-            encoded.drop = change
+            pass  # It has no rows.
     return encoded
 
 

@@ -18,7 +18,7 @@ from sz_protocol.kernel.errors import LocalProtocolError
 from sz_protocol.kernel.events import FailReason, ReadDone, ReadFailed
 from sz_protocol.queries import Query
 from sz_runtime.ports import Complete, Opened, StoreError
-from sz_shells.stores.sqlite.bulk import prepare
+from sz_shells.stores.sqlite.bulk import MOST_ROWS, prepare
 from sz_shells.stores.sqlite.checkpoint import Checkpointer
 from sz_shells.stores.sqlite.files import connect_checkpointer, connect_reader, connect_server, describe, make_parents
 from sz_shells.stores.sqlite.group import GroupCommit, Submitted
@@ -132,17 +132,23 @@ class _Life:
     def _serve_writes(self) -> None:
         going_on = True
         try:
-            with suppress(sqlite3.Error, MemoryError):
-                prepare(self._group.connection)
+            prepared = self._prepare()
             while going_on:
                 writes, reads, rows, going_on = self._next_group()
                 if writes:
                     self._complete(self._group.commit(writes))
                     self._checkpointer.after_group(rows, self._group.connection)
+                    prepared = prepared or (rows >= MOST_ROWS and self._prepare())
                 for read in reads:
                     self._reads.put(read)
         finally:
             self._reads.put(None)
+
+    def _prepare(self) -> bool:
+        # Only saves time later: a database that fails here will tell with the next write.
+        with suppress(sqlite3.Error, MemoryError):
+            return prepare(self._group.connection)
+        return False
 
     def _next_group(self) -> tuple[Sequence[Submitted], Sequence[Read], int, bool]:
         """What waits now, up to a bound; False as the last part after everything."""

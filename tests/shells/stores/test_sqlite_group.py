@@ -10,7 +10,7 @@ from sz_protocol.changes import Change, DropRuns, InsertRuns, UpdateRuns
 from sz_protocol.kernel.effects import Write
 from sz_protocol.kernel.events import FailReason, WriteDone, WriteFailed
 from sz_shells.stores.sqlite import SqliteStore
-from sz_shells.stores.sqlite.bulk import prepare
+from sz_shells.stores.sqlite.bulk import MOST_ROWS, prepare
 from sz_shells.stores.sqlite.files import connect_server
 from sz_shells.stores.sqlite.group import ENCODED_AT_ONCE, GroupCommit, Submitted
 from tests.contracts.store_world import MINUTE, T0, a_run, a_schedule, done, put
@@ -85,7 +85,10 @@ def test_memory_that_is_short_is_the_writers_to_tell(path: Path, connection: Con
     assert answer.reason is FailReason.UNAVAILABLE
 
 
-def test_a_burst_finds_its_statements_prepared(connection: Connection) -> None:
-    prepare(connection)
+def test_a_burst_finds_its_statements_prepared(path: Path, connection: Connection) -> None:
+    assert not prepare(connection), "no schedules, no burst"
+    many = [write(op, put(a_schedule(f"{op:04d}"))) for op in range(1, MOST_ROWS + 1)]
+    assert set(map(type, GroupCommit(connection, path).commit(many))) == {WriteDone}
+    assert prepare(connection)
     assert not connection.in_transaction
     assert connection.execute("SELECT count(*) FROM runs").fetchone() == (0,)
